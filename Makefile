@@ -1,0 +1,40 @@
+# The short names of what is done with this project. Environments: requirements/README.md.
+
+PYTHON ?= python3
+BIN := .venv/bin
+BIN5 := .venv-cp5/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint env env5 lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: env ## segment the example images with CellProfiler 4
+	$(BIN)/python example_pipelines/cell_shape/run_demo.py
+
+# Both runs take place even if the first one fails, so that one call shows everything.
+test: env env5 ## run all tests, and the module's in CellProfiler 5 too
+	@status=0; \
+	echo "== CellProfiler 4: all tests"; $(BIN)/python -m pytest || status=$$?; \
+	echo "== CellProfiler 5: tests/plugin, tests/pipelines"; \
+	$(BIN5)/python -m pytest tests/plugin tests/pipelines || status=$$?; \
+	exit $$status
+
+lint: env ## check style (ruff) and types (mypy)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+env: ## set up .venv (CellProfiler 4)
+	@$(PYTHON) requirements/install.py cellprofiler4
+
+env5: ## set up .venv-cp5 (CellProfiler 5)
+	@$(PYTHON) requirements/install.py cellprofiler5
+
+lock: ## compile requirements/*.txt
+	@$(PYTHON) requirements/install.py lock
+
+clean: ## remove environments, caches and demo output (runs/ stays: training is expensive)
+	rm -rf .venv .venv-cp5 .uv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf example_pipelines/*/output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
