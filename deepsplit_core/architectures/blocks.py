@@ -1,0 +1,81 @@
+"""The parts that all four networks are built from: block, encoder, decoder (paper, section 2.1 and Fig. 2)."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..config import ModelConfig
+
+
+def level_widths(config: ModelConfig, n_levels: int = 0) -> list[int]:
+    """Return the number of feature maps of every level, finest first: 64, 128, 256, 512, 1024 in the paper."""
+    return [config.base_width * 2**level for level in range(n_levels or config.n_levels)]
+
+
+class Block(nn.Sequential):
+    """Two 3x3 convolutions, each with ReLU, then dropout: (N, in, Y, X) -> (N, out, Y, X).
+
+    The paper gives the dropout rate (20 %) and "random dropout" after the ReLU, not whether it follows each
+    convolution or the block; here it follows the block, as the caption of Fig. 2 reads. Padding keeps the size,
+    as the equal resolutions inside a block of Fig. 2 show.
+    """
+
+    def __init__(self, n_in: int, n_out: int, config: ModelConfig) -> None:
+        normalise = config.normalisation == "batch"
+        layers: list[nn.Module] = []
+        for n in (n_in, n_out):
+            # A convolution needs no bias of its own where batch normalisation brings one.
+            layers.append(nn.Conv2d(n, n_out, kernel_size=3, padding=1, bias=not normalise))
+            if normalise:
+                layers.append(nn.BatchNorm2d(n_out))
+            layers.append(nn.ReLU(inplace=True))
+        if config.dropout:
+            layers.append(nn.Dropout(config.dropout))
+        super().__init__(*layers)
+
+
+class Encoder(nn.Module):
+    """Blocks with 2x2 max pooling of stride 2 between them (section 2.1).
+
+    The paper says that every block is followed by pooling; the last has no block below it, so it has none.
+    """
+
+    def __init__(self, n_in: int, widths: Sequence[int], config: ModelConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(above, width, config) for above, width in zip([n_in, *widths], widths))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, in, Y, X) -> one (N, widths[i], Y / 2**i, X / 2**i) a level, finest first."""
+        features: list[Tensor] = []
+        for block in self.blocks:
+            x = block(functional.max_pool2d(x, kernel_size=2) if features else x)
+            features.append(x)
+        return features
+
+
+class Decoder(nn.Module):
+    """The encoder's blocks with 2x2 up-sampling in place of the pooling (section 2.1).
+
+    At every level the up-sampled features are joined with `n_skips` others of the same size: the encoder's,
+    and in DeepSplit's separation decoder also the segmentation decoder's (the cross connections). Up-sampling
+    repeats pixels: the paper says "2x2 up-sampling operations" and names no learned one.
+    """
+
+    def __init__(self, widths: Sequence[int], config: ModelConfig, n_skips: int = 1) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            Block(below + n_skips * width, width, config) for width, below in zip(widths, widths[1:])
+        )
+
+    def forward(self, bottom: Tensor, *skips: Sequence[Tensor]) -> list[Tensor]:
+        """Features of the coarsest level, skips finest first -> one (N, widths[i], Y / 2**i, X / 2**i) a level."""
+        x, features = bottom, []
+        for level in reversed(range(len(self.blocks))):
+            x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = self.blocks[level](torch.cat([x, *(skip[level] for skip in skips)], dim=1))
+            features.append(x)
+        return features[::-1]

@@ -1,0 +1,227 @@
+"""The settings of a network, of its pre-processing, of tiling and of splitting, as frozen dataclasses.
+
+They travel inside the weights file (`deepsplit_core.weights`) and with every checkpoint, so that inference
+never guesses what training did.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+C = TypeVar("C", bound="Config")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A frozen dataclass of plain values that goes to a dictionary and back."""
+
+    @classmethod
+    def from_dict(cls: type[C], values: dict[str, Any]) -> C:
+        """Build from a dictionary.
+
+        Raises
+        ------
+        ValueError
+            A key that this class does not know, or a value that it refuses.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ValueError(f"{cls.__name__} does not know {unknown}; it knows {known}.")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary of plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    def _require(self, condition: bool, field: str, expected: str) -> None:
+        if not condition:
+            raise ValueError(f"{type(self).__name__}.{field} is {getattr(self, field)!r}, but it must be {expected}.")
+
+
+@dataclass(frozen=True)
+class ModelConfig(Config):
+    """Which network, and how wide. The defaults are the paper's (section 2, Fig. 2).
+
+    Parameters
+    ----------
+    architecture : {"unet", "deepsplit", "branch_net", "double_unet"}
+    base_width : int
+        Feature maps of the first level; every level below has twice as many (64..1024 in the paper).
+    n_levels : int
+        Encoder blocks. The image is halved ``n_levels - 1`` times.
+    dropout : float
+        Share of activations that training sets to zero after every block, 0 to 1.
+    normalisation : {"none", "batch"}
+        "batch" puts batch normalisation before every ReLU. The paper has none. Normalisations whose
+        statistics depend on the image are not offered: a tile would see others than the whole image.
+    """
+
+    architecture: str = "deepsplit"
+    base_width: int = 64
+    n_levels: int = 5
+    dropout: float = 0.2
+    normalisation: str = "none"
+
+    def __post_init__(self) -> None:
+        names = ("unet", "deepsplit", "branch_net", "double_unet")
+        self._require(self.architecture in names, "architecture", f"one of {names}")
+        self._require(isinstance(self.base_width, int) and 1 <= self.base_width <= 256, "base_width", "1 to 256")
+        self._require(isinstance(self.n_levels, int) and 2 <= self.n_levels <= 8, "n_levels", "2 to 8")
+        self._require(0 <= self.dropout < 1, "dropout", "at least 0 and below 1")
+        self._require(self.normalisation in ("none", "batch"), "normalisation", "'none' or 'batch'")
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of the network's input are multiples of this, in pixels."""
+        return int(2 ** (self.n_levels - 1))
+
+
+@dataclass(frozen=True)
+class PreprocessingConfig(Config):
+    """How grey values become the network's input.
+
+    Parameters
+    ----------
+    method : {"equalise", "percentile"}
+        "equalise": histogram equalisation (paper, 3.2). "percentile": the grey values at the two
+        percentiles become 0 and 1; values outside are clipped.
+    low, high : float
+        The percentiles, 0 to 100, of the pixels of the whole image.
+    """
+
+    method: str = "equalise"
+    low: float = 1.0
+    high: float = 99.8
+
+    def __post_init__(self) -> None:
+        self._require(self.method in ("equalise", "percentile"), "method", "'equalise' or 'percentile'")
+        self._require(0 <= self.low < self.high, "low", f"at least 0 and below high ({self.high})")
+        self._require(self.high <= 100, "high", "at most 100")
+
+
+@dataclass(frozen=True)
+class TilingConfig(Config):
+    """How an image is cut up for the network.
+
+    Parameters
+    ----------
+    tile : int
+        Longest side of a tile in pixels, a multiple of 16. It bounds the memory that the network takes.
+    halo : int
+        Pixels, a multiple of 16, that a tile reads beyond what it keeps, so that no seam shows.
+    batch : int
+        Tiles that go through the network at once.
+    """
+
+    tile: int = 1024
+    halo: int = 64
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        self._require(self.halo >= 0, "halo", "at least 0")
+        self._require(self.tile > 2 * self.halo, "tile", f"more than twice the halo ({self.halo})")
+        self._require(self.batch >= 1, "batch", "at least 1")
+
+
+@dataclass(frozen=True)
+class SplittingConfig(Config):
+    """How probabilities become cells (paper, 3.2 "Post-processing" and 4.1). Lengths in pixels, areas in square pixels.
+
+    Parameters
+    ----------
+    segmentation_threshold : float
+        A pixel is foreground from this segmentation probability on.
+    separation_threshold : float
+        A foreground pixel is contact between two cells from this separation probability on.
+    smallest_cell : float
+        Segments with a smaller area are dropped.
+    largest_hole : float
+        Holes inside one cell are filled up to this area.
+    watershed : bool
+        Cut what is still merged where two watershed regions meet along a short border.
+    longest_cut : float
+        Borders up to this length become cuts; longer ones are inner edges of one cell.
+    seed_distance : float
+        Seeds of the watershed are at least this far apart.
+    contact_to_cells : bool
+        Give contact pixels back to the nearest cell, so that touching cells share a border without a gap.
+    """
+
+    segmentation_threshold: float = 0.5
+    separation_threshold: float = 0.5
+    smallest_cell: float = 20.0
+    largest_hole: float = 100.0
+    watershed: bool = True
+    longest_cut: float = 8.0
+    seed_distance: float = 6.0
+    contact_to_cells: bool = True
+
+    def __post_init__(self) -> None:
+        for field in ("segmentation_threshold", "separation_threshold"):
+            self._require(0 <= getattr(self, field) <= 1, field, "0 to 1")
+        for field in ("smallest_cell", "largest_hole", "longest_cut"):
+            self._require(getattr(self, field) >= 0, field, "at least 0")
+        self._require(self.seed_distance >= 1, "seed_distance", "at least 1 pixel")
+
+    def scaled(self, factor: float) -> SplittingConfig:
+        """Return the same settings for an image that is enlarged by `factor`."""
+        return dataclasses.replace(
+            self,
+            smallest_cell=self.smallest_cell * factor**2,
+            largest_hole=self.largest_hole * factor**2,
+            longest_cut=self.longest_cut * factor,
+            seed_distance=max(1.0, self.seed_distance * factor),
+        )
+
+
+@dataclass(frozen=True)
+class SegmentConfig(Config):
+    """What a user asks for one image. None means: as the model's card says. Lengths are pixels of the image given.
+
+    Parameters
+    ----------
+    model : str
+        Name of a bundled model, or path of a weights file.
+    diameter : float
+        Expected cell diameter in pixels; 0: as the model was trained. The image is rescaled to the
+        model's own diameter for the network, and the labels come back at full size.
+    device : str
+        "auto", "cpu", "cuda", "cuda:N" or "mps".
+    segmentation_threshold, separation_threshold, smallest_cell, largest_hole, longest_cut : float or None
+    watershed, contact_to_cells : bool or None
+        See `SplittingConfig`.
+    discard_border : bool
+        Drop cells that touch the border of the image.
+    """
+
+    model: str = "nuclei"
+    diameter: float = 0.0
+    device: str = "auto"
+    segmentation_threshold: float | None = None
+    separation_threshold: float | None = None
+    smallest_cell: float | None = None
+    largest_hole: float | None = None
+    longest_cut: float | None = None
+    watershed: bool | None = None
+    contact_to_cells: bool | None = None
+    discard_border: bool = False
+
+    def __post_init__(self) -> None:
+        self._require(self.diameter == 0 or self.diameter >= 1, "diameter", "0 (as trained) or at least 1 pixel")
+
+    def splitting(self, trained: SplittingConfig, scale: float) -> SplittingConfig:
+        """Return the settings for the image given: the model's own, rescaled, under the user's.
+
+        Parameters
+        ----------
+        trained : SplittingConfig
+            The model's own settings, in pixels of the images that it was trained on.
+        scale : float
+            Pixels of the image given for each pixel of the model's images.
+        """
+        names = {field.name for field in dataclasses.fields(SplittingConfig)}
+        chosen = {name: value for name, value in self.to_dict().items() if name in names and value is not None}
+        return dataclasses.replace(trained.scaled(scale), **chosen)
