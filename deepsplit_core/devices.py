@@ -1,0 +1,62 @@
+"""Where the network runs, and with which numbers. A device that is asked for and missing is an error."""
+
+from __future__ import annotations
+
+import torch
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name.
+
+    Parameters
+    ----------
+    name : str
+        "auto" (the first of CUDA, MPS, CPU that is there), "cpu", "cuda", "cuda:N" or "mps".
+
+    Raises
+    ------
+    ValueError
+        No such device name.
+    RuntimeError
+        The device is not on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and (kind != "cuda" or not number.isdigit())):
+        raise ValueError(f"The device is {name!r}, but it must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.")
+    if kind == "cuda" and torch.cuda.device_count() <= int(number or 0):
+        raise RuntimeError(
+            f"Device {name!r} was asked for, but torch {torch.__version__} sees {torch.cuda.device_count()} CUDA "
+            "devices: choose 'auto' or 'cpu', or install a CUDA build of torch and the driver."
+        )
+    if kind == "mps" and not _has_mps():
+        raise RuntimeError(
+            f"Device 'mps' was asked for, but torch {torch.__version__} does not have it here: choose 'auto' or 'cpu'."
+        )
+    return torch.device(name)
+
+
+def choose_dtype(device: torch.device) -> torch.dtype:
+    """Return bfloat16 where the processor computes in it (CUDA from Ampere on, CPUs with AVX512-BF16), else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
+    if device.type == "cpu" and _cpu_has_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def describe(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
+    """Return names of the device and of the number type for logs and measurements: ("cuda:0", "bfloat16")."""
+    return str(device), str(dtype).replace("torch.", "")
+
+
+def _has_mps() -> bool:
+    backend = getattr(torch.backends, "mps", None)  # torch before 1.12 knows no MPS
+    return backend is not None and backend.is_available()
+
+
+def _cpu_has_bfloat16() -> bool:
+    # torch has no public question for it. Without this instruction bfloat16 is emulated, slower than float32.
+    question = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return question is not None and bool(question())

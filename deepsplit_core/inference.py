@@ -1,0 +1,54 @@
+"""The network over a whole image, tile by tile: image (Y, X) -> probabilities (2, Y, X)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from .architectures import UNet
+from .config import TilingConfig
+from .tiling import plan
+
+
+def predict(
+    network: UNet, image: np.ndarray, device: torch.device, dtype: torch.dtype, tiling: TilingConfig
+) -> np.ndarray:
+    """Run the network over an image of any size.
+
+    Parameters
+    ----------
+    network : UNet
+        In evaluation mode, on the device and of the number type, in channels-last layout (`weights.load_model`).
+    image : (Y, X) float32 array, 0 to 1
+        Pre-processed.
+    device : torch.device
+    dtype : torch.dtype
+    tiling : TilingConfig
+        Bounds the memory that the network takes, whatever the size of the image.
+
+    Returns
+    -------
+    (2, Y, X) float32 array, 0 to 1
+        Segmentation and separation probability. A network without a separation decoder finds no contact: 0.
+    """
+    probabilities = np.zeros((2, *image.shape), np.float32)
+    tiles = plan(image.shape, tiling, network.multiple)
+    with torch.inference_mode():
+        for start in range(0, len(tiles), tiling.batch):
+            batch = tiles[start : start + tiling.batch]
+            pixels = torch.from_numpy(np.stack([tile.cut(image)[None] for tile in batch]))
+            pixels = pixels.to(device, dtype, memory_format=torch.channels_last)
+            results = torch.sigmoid(network(pixels).float()).cpu().numpy()
+            for tile, result in zip(batch, results):
+                tile.paste(result, probabilities[: network.n_outputs])
+    return probabilities
+
+
+def resize(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Resample (..., Y, X) float32 linearly to another Y, X; what shrinks is smoothed first, against aliasing."""
+    if image.shape[-2:] == tuple(shape):
+        return image
+    planes = torch.from_numpy(np.ascontiguousarray(image)).reshape(1, -1, *image.shape[-2:])
+    resized = functional.interpolate(planes, size=tuple(shape), mode="bilinear", align_corners=False, antialias=True)
+    return resized.numpy().reshape(*image.shape[:-2], *shape)

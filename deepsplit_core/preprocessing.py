@@ -1,0 +1,89 @@
+"""A grey image of any type becomes the network's input (paper, 3.2 "Pre-processing"): numpy in, float32 out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .config import PreprocessingConfig
+
+_COLOUR_CHANNELS = (3, 4)
+
+
+def check_image(image: np.ndarray) -> np.ndarray:
+    """Return the image as an array, or say what is wrong with it.
+
+    Parameters
+    ----------
+    image : (Y, X) array of any integer, float or bool type
+
+    Raises
+    ------
+    ValueError
+        It is not a grey 2-D image, has no pixels, or holds NaN or infinity.
+    """
+    image = np.asarray(image)
+    if image.dtype.kind not in "buif":
+        raise ValueError(f"The image has values of type {image.dtype}, but integers, floats or bools are needed.")
+    if image.ndim == 3 and image.shape[-1] in _COLOUR_CHANNELS:
+        raise ValueError(
+            f"The image has {image.shape[-1]} colour channels (shape {image.shape}), but one grey channel (Y, X) is "
+            "needed: convert it to grey (ColorToGray in CellProfiler) or choose the channel of the cells."
+        )
+    if image.ndim != 2:
+        raise ValueError(
+            f"The image has {image.ndim} dimensions (shape {image.shape}), but a 2-D grey image (Y, X) is needed: "
+            "choose one plane or one channel."
+        )
+    if image.size == 0:
+        raise ValueError(f"The image has no pixels (shape {image.shape}): choose another region or file.")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        n_bad = int(np.count_nonzero(~np.isfinite(image)))
+        raise ValueError(
+            f"The image holds NaN or infinity in {n_bad} of {image.size} pixels, but finite grey values are needed: "
+            "replace them before segmenting."
+        )
+    return image
+
+
+def is_constant(image: np.ndarray, mask: np.ndarray | None = None) -> bool:
+    """Return whether all pixels (inside the mask) have one grey value, so that there is nothing to segment."""
+    values = image if mask is None else image[mask]
+    return values.size == 0 or bool(values.min() == values.max())
+
+
+def preprocess(image: np.ndarray, config: PreprocessingConfig, mask: np.ndarray | None = None) -> np.ndarray:
+    """Bring the grey values to the range that the network was trained on.
+
+    Parameters
+    ----------
+    image : (Y, X) array
+        Checked by `check_image` and not constant.
+    config : PreprocessingConfig
+        As recorded in the weights file.
+    mask : (Y, X) bool array, optional
+        The grey values are judged inside it alone.
+
+    Returns
+    -------
+    (Y, X) float32 array, 0 to 1
+        Nothing depends on the unit of the grey values: 12-bit counts and the same image in 0..1 give the same.
+    """
+    image = image.astype(np.float32)
+    values = image.ravel() if mask is None else image[mask]
+    if config.method == "equalise":
+        return _equalise(image, values)
+    low, high = np.percentile(values, [config.low, config.high])
+    if high == low:  # almost all pixels are equal, a few are not
+        low, high = values.min(), values.max()
+    return np.clip((image - np.float32(low)) / np.float32(high - low), 0, 1)
+
+
+def _equalise(image: np.ndarray, values: np.ndarray, n_bins: int = 65536) -> np.ndarray:
+    """Replace each grey value by the share of pixels that are not brighter.
+
+    As scikit-image's `equalize_hist`, with bins fine enough for 16-bit images.
+    """
+    counts, edges = np.histogram(values, bins=n_bins, range=(values.min(), values.max()))
+    shares = np.cumsum(counts) / values.size
+    centres = (edges[:-1] + edges[1:]) / 2
+    return np.interp(image, centres, shares).astype(np.float32)
