@@ -1,0 +1,177 @@
+"""The command line: ``deepsplit segment | evaluate | models``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+
+from .images import IMAGE_SUFFIXES, read_image, write_labels, write_png
+from .weights import bundled_models, find, read_card
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns
+    -------
+    int
+        0 if everything that was asked for was done, else 1; wrong arguments exit with 2.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run_command(options))
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        return _complain(error)
+
+
+def _segment(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from .config import SegmentConfig
+    from .segmentation import predict, split_prediction
+    from .weights import load_model
+
+    _refuse_equal_outputs(options.images)
+    config = SegmentConfig(model=options.model, diameter=options.diameter, device=options.device)
+    load_model(config.model, config.device)  # what is wrong with the model is said once, not for every image
+    options.output.mkdir(parents=True, exist_ok=True)
+    n_failed = 0
+    progress = tqdm(options.images, unit="image", disable=None)
+    for path in progress:
+        # An image that cannot be segmented is named and counted; the others are worth having.
+        try:
+            image = read_image(path)
+            labels = split_prediction(predict(image, config), config).labels
+            write_labels(options.output / f"{path.stem}_labels.tif", labels)
+            if options.overlay:
+                write_png(options.output / f"{path.stem}_overlay.png", draw_overlay(image, labels))
+            tqdm.write(f"{path}: {labels.max()} cells")
+        except (OSError, ValueError, MemoryError) as error:
+            n_failed += 1
+            tqdm.write(f"error: {path}: {error}", file=sys.stderr)
+    n_written = len(options.images) - n_failed
+    print(f"{n_written} of {len(options.images)} images written to {options.output}", flush=True)
+    return 1 if n_failed else 0
+
+
+def draw_overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Draw the outlines of the cells on the image.
+
+    Parameters
+    ----------
+    image : (Y, X) array
+    labels : (Y, X) int32 array
+
+    Returns
+    -------
+    (Y, X, 3) uint8 array
+        The grey values from the 0.5th to the 99.5th percentile, and the outermost pixels of each cell in yellow.
+    """
+    from skimage.segmentation import find_boundaries
+
+    low, high = np.percentile(image.astype(np.float32), [0.5, 99.5])
+    grey = np.clip((image.astype(np.float32) - low) / max(float(high - low), 1e-12), 0, 1)
+    overlay = np.repeat((255 * grey).astype(np.uint8)[..., None], 3, axis=-1)
+    overlay[find_boundaries(labels, mode="inner")] = (255, 220, 0)
+    return overlay
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from .metrics import evaluate_all
+
+    pairs = _pairs(options.predicted, options.truth)
+    scores = evaluate_all((read_image(predicted), read_image(truth)) for predicted, truth in pairs).to_dict()
+    if options.json:
+        print(json.dumps({"images": len(pairs), **scores}, indent=1))
+    else:
+        print(f"{'images':<16}{len(pairs)}")
+        for name, value in scores.items():
+            print(f"{name:<16}{value:.4f}" if isinstance(value, float) else f"{name:<16}{value}")
+    return 0
+
+
+def _models(options: argparse.Namespace) -> int:
+    for name in sorted(bundled_models()):
+        card = read_card(find(name))
+        network = f"{card.network.architecture}, width {card.network.base_width}"
+        print(f"{name}: {card.description}\n  cell diameter {card.diameter:g} px; {network}")
+        for data in card.data:
+            print(f"  trained on {data['name']} ({data['licence']})")
+    return 0
+
+
+def _refuse_equal_outputs(images: Sequence[Path]) -> None:
+    stems: list[str] = [path.stem for path in images]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise ValueError(
+            f"Several images are named {', '.join(twice)}: their label files would overwrite each other. "
+            "Segment them into different output folders."
+        )
+
+
+def _pairs(predicted: Path, truth: Path) -> list[tuple[Path, Path]]:
+    """Two files, or the files of two folders joined by name, where predictions may end in `_labels`."""
+    if predicted.is_file() and truth.is_file():
+        return [(predicted, truth)]
+    for path in (predicted, truth):
+        if not path.is_dir():
+            raise ValueError(f"{path} is not a folder: give two label images, or two folders of label images.")
+    by_name = [
+        {
+            p.stem[: -len("_labels")] if p.stem.endswith("_labels") else p.stem: p
+            for p in sorted(folder.iterdir())
+            if p.suffix.lower() in IMAGE_SUFFIXES and not p.stem.endswith("_overlay")
+        }
+        for folder in (predicted, truth)
+    ]
+    lonely = sorted(set(by_name[0]) ^ set(by_name[1]))
+    if lonely or not by_name[0]:
+        raise ValueError(
+            f"{predicted} and {truth} must hold the same images; without a partner: {lonely or 'all, they are empty'}."
+        )
+    return [(path, by_name[1][name]) for name, path in by_name[0].items()]
+
+
+def _complain(error: BaseException) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="deepsplit", description="Split touching cells in microscopy images.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+
+    command = commands.add_parser("segment", help="write a label image for every image")
+    command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="grey TIFF or PNG files")
+    command.add_argument("--model", default="nuclei", help="a bundled model, or a weights file (default: %(default)s)")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for NAME_labels.tif")
+    command.add_argument(
+        "--diameter",
+        type=float,
+        default=0.0,
+        metavar="PX",
+        help="expected cell diameter in pixels (default: as trained)",
+    )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
+    command.add_argument("--overlay", action="store_true", help="also write NAME_overlay.png with the outlines")
+    command.set_defaults(run_command=_segment)
+
+    command = commands.add_parser("evaluate", help="compare label images with annotated ones")
+    command.add_argument("predicted", type=Path, help="a label image, or a folder of them")
+    command.add_argument("truth", type=Path, help="the annotated one, or a folder with files of the same names")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(run_command=_evaluate)
+
+    command = commands.add_parser("models", help="list the bundled models")
+    command.set_defaults(run_command=_models)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Reading and writing image files: TIFF, PNG."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Callable, Union
+
+import numpy as np
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+IMAGE_SUFFIXES = (*TIFF_SUFFIXES, ".png")
+
+
+def read_image(path: PathLike) -> np.ndarray:
+    """Read one TIFF or PNG file.
+
+    Returns
+    -------
+    array
+        As stored: (Y, X) for a grey image, with further axes for colours, planes or pages.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        It is no TIFF or PNG, or it cannot be read as one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no image file {path}.")
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise ValueError(f"{path} is not read: its name ends in {path.suffix!r}, expected one of {IMAGE_SUFFIXES}.")
+    # Imported here: the command line answers --help without them.
+    import imageio.v2
+    import tifffile
+
+    try:
+        if path.suffix.lower() in TIFF_SUFFIXES:
+            return np.asarray(tifffile.imread(path))
+        return np.asarray(imageio.v2.imread(path))
+    except Exception as error:  # the readers raise dozens of types for a damaged file
+        raise ValueError(
+            f"{path} could not be read as an image: it is damaged or of another format "
+            f"({type(error).__name__}: {error})."
+        ) from error
+
+
+def write_labels(path: PathLike, labels: np.ndarray) -> None:
+    """Write labels as a compressed TIFF, complete or not at all.
+
+    Parameters
+    ----------
+    path : path ending in .tif or .tiff
+    labels : (Y, X) int32 array
+        Written as uint16 where all labels fit, which every program opens, else as int32.
+    """
+    import tifffile
+
+    stored = labels.astype(np.uint16) if labels.max(initial=0) <= np.iinfo(np.uint16).max else labels.astype(np.int32)
+    with_replacement(path, lambda part: tifffile.imwrite(part, stored, compression="zlib"))
+
+
+def write_png(path: PathLike, image: np.ndarray) -> None:
+    """Write a (Y, X) or (Y, X, 3) uint8 image as PNG, complete or not at all."""
+    import imageio.v2
+
+    with_replacement(path, lambda part: imageio.v2.imwrite(part, image, format="png"))
+
+
+def with_replacement(path: PathLike, write: Callable[[Path], object]) -> None:
+    """Call ``write(part)`` with a path beside `path`, then rename it, so that nobody sees a file half-written."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        if part.exists():
+            part.unlink()
