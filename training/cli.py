@@ -1,0 +1,118 @@
+"""The command line of training: ``python -m training train | evaluate | export``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tomllib
+from pathlib import Path
+
+from .annotations import Annotation, find_annotations, split_annotations
+from .config import TrainConfig
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run_command(options)
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def read_config(name: str) -> TrainConfig:
+    """Return the configuration of a preset by name, or of a TOML file."""
+    path = PRESETS / f"{name}.toml"
+    if not path.is_file():
+        path = Path(name)
+    if not path.is_file():
+        presets = sorted(preset.stem for preset in PRESETS.glob("*.toml"))
+        raise ValueError(f"{name!r} is neither a preset ({', '.join(presets)}) nor a TOML file.")
+    try:
+        return TrainConfig.from_dict(tomllib.loads(path.read_text()))
+    except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def divide(folders: list[Path], seed: int) -> dict[str, list[Annotation]]:
+    """Divide every folder's images on its own, and join the parts of all folders."""
+    parts: dict[str, list[Annotation]] = {"train": [], "validation": [], "test": []}
+    for folder in folders:
+        for part, chosen in split_annotations(find_annotations(folder), seed).items():
+            parts[part] += chosen
+    return parts
+
+
+def read_split(run: Path) -> dict[str, list[Annotation]]:
+    """Return the division of the images that a run was made with."""
+    path = run / "split.json"
+    if not path.is_file():
+        raise ValueError(f"{run} is no folder of a run: it has no split.json.")
+    split = json.loads(path.read_text())
+    found = {a.name: a for folder in split["folders"] for a in find_annotations(Path(folder))}
+    return {part: [found[name] for name in split[part]] for part in ("train", "validation", "test")}
+
+
+def _train(options: argparse.Namespace) -> None:
+    from .dataset import load_samples
+    from .loop import train
+
+    config = read_config(options.preset)
+    run: Path = options.output
+    if (run / "checkpoint.pt").exists() and not options.resume:
+        raise ValueError(f"{run} holds a run already: add --resume to go on with it, or give another folder.")
+    parts = divide(options.data, config.seed)
+    run.mkdir(parents=True, exist_ok=True)
+    names = {part: [annotation.name for annotation in chosen] for part, chosen in parts.items()}
+    split = {"folders": [str(folder.resolve()) for folder in options.data], **names}
+    (run / "split.json").write_text(json.dumps(split, indent=1))
+    print({part: len(chosen) for part, chosen in names.items()}, flush=True)
+    training, validation = (load_samples(parts[part], config) for part in ("train", "validation"))
+    train(training, validation, config, run, options.resume)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from deepsplit_core.weights import load_model
+
+    from .evaluation import as_table, compare, predict_all
+
+    model = load_model(options.model, options.device)
+    predicted = predict_all(model, read_split(options.run)[options.part])
+    print(as_table(compare(predicted, model.card.splitting)))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from .export import export, read_about
+
+    export(options.run, read_split(options.run), read_about(options.about), options.output)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("train", help="train a network on annotated images")
+    command.add_argument("--data", type=Path, nargs="+", required=True, help="folders with images/ and labels/")
+    command.add_argument("--output", type=Path, required=True, help="folder of the run")
+    command.add_argument("--preset", default="nuclei", help="name of a preset, or a TOML file (default: %(default)s)")
+    command.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
+    command.set_defaults(run_command=_train)
+
+    command = commands.add_parser("export", help="choose thresholds, measure, and write the weights file")
+    command.add_argument("run", type=Path, help="folder of a finished run")
+    command.add_argument("--about", type=Path, required=True, help="JSON: name, description and data of the card")
+    command.add_argument("--output", type=Path, required=True, help="the weights file, NAME.safetensors")
+    command.set_defaults(run_command=_export)
+
+    command = commands.add_parser("evaluate", help="score a weights file on images of a run")
+    command.add_argument("run", type=Path, help="folder of the run, for its division of the images")
+    command.add_argument("--model", required=True, help="name of a bundled model, or a weights file")
+    command.add_argument("--part", choices=("train", "validation", "test"), default="test")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
+    command.set_defaults(run_command=_evaluate)
+    return parser

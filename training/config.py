@@ -1,0 +1,70 @@
+"""What a training run is: one frozen dataclass, which travels in the checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from deepsplit_core.config import Config, ModelConfig, PreprocessingConfig
+
+from .augmentation import AugmentationConfig
+from .targets import TargetConfig
+
+
+@dataclass(frozen=True)
+class TrainConfig(Config):
+    """One run of the cumulative schedule (paper, 4.1).
+
+    Parameters
+    ----------
+    network, preprocessing, targets, augmentation : Config
+    seed : int
+        Of the division of the images, the first weights and the random views.
+    view : int
+        Side of a training view in pixels.
+    batch : int
+        Views in a step.
+    segmentation_epochs, separation_epochs : int
+        Longest lengths of stage 1 and stage 2.
+    epoch_steps : int
+        Steps of an epoch; after each one the validation images are looked at.
+    learning_rate : float
+        Of Adam; it falls to zero along half a cosine over each stage.
+    freeze_trunk : bool
+        Stage 2 trains the separation part alone. The segmentation then stays that of stage 1, which the paper
+        intersects with the separation of stage 2, and one pass gives both. False retrains all as the paper does.
+    segmentation_loss_weight : float
+        Of the segmentation loss in stage 2, beside 1 for the separation (0.3 in the paper).
+    """
+
+    network: ModelConfig = field(default_factory=ModelConfig)
+    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
+    targets: TargetConfig = field(default_factory=TargetConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    seed: int = 0
+    view: int = 256
+    batch: int = 8
+    segmentation_epochs: int = 20
+    separation_epochs: int = 20
+    epoch_steps: int = 100
+    learning_rate: float = 1e-3
+    freeze_trunk: bool = True
+    segmentation_loss_weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "segmentation_epochs", "separation_epochs", "epoch_steps"):
+            self._require(getattr(self, name) >= 1, name, "at least 1")
+        self._require(self.view % self.network.multiple == 0, "view", f"a multiple of {self.network.multiple}")
+        self._require(self.learning_rate > 0, "learning_rate", "above 0")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """Build from a dictionary, the parts from dictionaries in it. Unknown keys raise ValueError."""
+        parts: dict[str, type[Config]] = {
+            "network": ModelConfig,
+            "preprocessing": PreprocessingConfig,
+            "targets": TargetConfig,
+            "augmentation": AugmentationConfig,
+        }
+        built = {name: parts[name].from_dict(value) if name in parts else value for name, value in values.items()}
+        return super().from_dict(built)

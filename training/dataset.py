@@ -1,0 +1,88 @@
+"""Annotated images in memory, and the random batches that the network learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from deepsplit_core.preprocessing import is_constant, preprocess
+
+from .annotations import Annotation
+from .augmentation import random_view
+from .config import TrainConfig
+from .targets import make_targets
+
+
+class Sample(NamedTuple):
+    """One annotated image, ready for training.
+
+    Attributes
+    ----------
+    image : (1, Y, X) float32 tensor, 0 to 1
+    targets : (3, Y, X) float32 tensor
+        Segmentation mask, separation mask, weights of the segmentation loss.
+    labels : (Y, X) int32 array
+    """
+
+    image: Tensor
+    targets: Tensor
+    labels: np.ndarray
+
+
+def load_samples(annotations: Sequence[Annotation], config: TrainConfig) -> list[Sample]:
+    """Read, pre-process and derive the targets, once for the whole training."""
+    samples = []
+    for annotation in annotations:
+        image, labels = annotation.read()
+        if is_constant(image):
+            raise ValueError(f"{annotation.image_path} has one grey value everywhere: nothing can be learned from it.")
+        targets = np.stack(make_targets(labels, config.targets)).astype(np.float32)
+        image = preprocess(image, config.preprocessing)[None]
+        samples.append(Sample(torch.from_numpy(image), torch.from_numpy(targets), labels))
+    return samples
+
+
+class RandomBatches(Dataset):
+    """The batches of a stage: item `step` is the same in every run with the seed, so a resumed run sees the same.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    config : TrainConfig
+    stage : int
+        Number of the stage; each has views of its own.
+    """
+
+    def __init__(self, samples: Sequence[Sample], config: TrainConfig, stage: int) -> None:
+        self.samples, self.config, self.stage = samples, config, stage
+
+    def __len__(self) -> int:
+        """Return the number of steps of the longest stage."""
+        epochs = max(self.config.segmentation_epochs, self.config.separation_epochs)
+        return epochs * self.config.epoch_steps
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return images (N, 1, view, view) and targets (N, 3, view, view), float32."""
+        config = self.config
+        seed = np.random.SeedSequence([config.seed, self.stage, step]).generate_state(1)[0]
+        generator = torch.Generator().manual_seed(int(seed))
+        chosen = torch.randint(len(self.samples), (config.batch,), generator=generator).tolist()
+        views = [
+            random_view(self.samples[i].image, self.samples[i].targets, config.view, config.augmentation, generator)
+            for i in chosen
+        ]
+        images, targets = (torch.stack(part) for part in zip(*views, strict=True))
+        return images, targets
+
+
+def median_diameter(labels: Sequence[np.ndarray]) -> float:
+    """Return the median cell diameter of labelled images in pixels: that of a disc with the cell's area."""
+    areas = np.concatenate([np.unique(image[image > 0], return_counts=True)[1] for image in labels])
+    if areas.size == 0:
+        raise ValueError("The annotated images hold no cell.")
+    return float(np.median(np.sqrt(4 * areas / np.pi)))

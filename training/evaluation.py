@@ -1,0 +1,135 @@
+"""Scores on annotated images, and the choice of thresholds and lengths on the validation images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from deepsplit_core.config import SplittingConfig, TilingConfig
+from deepsplit_core.inference import predict
+from deepsplit_core.metrics import Scores, evaluate_all
+from deepsplit_core.preprocessing import preprocess
+from deepsplit_core.splitting import split
+from deepsplit_core.weights import Model
+
+from .annotations import Annotation
+
+
+class Predicted(NamedTuple):
+    """Probabilities (2, Y, X) of an annotated image and its true labels (Y, X)."""
+
+    name: str
+    probabilities: np.ndarray
+    labels: np.ndarray
+
+
+def predict_all(model: Model, annotations: Sequence[Annotation]) -> list[Predicted]:
+    """Run the network over annotated images at their own scale."""
+    predicted = []
+    for annotation in tqdm(annotations, "predicting", leave=False, disable=None):
+        image, labels = annotation.read()
+        seen = preprocess(image, model.card.preprocessing)
+        probabilities = predict(model.network, seen, model.device, model.dtype, TilingConfig())
+        predicted.append(Predicted(annotation.name, probabilities, labels))
+    return predicted
+
+
+def score(predicted: Sequence[Predicted], config: SplittingConfig) -> Scores:
+    """Split all images with one configuration and add up their counts."""
+    return evaluate_all((split(image.probabilities, config).labels, image.labels) for image in predicted)
+
+
+def score_parts(predicted: Sequence[Predicted], config: SplittingConfig) -> dict[str, Scores]:
+    """Score what each part of the method brings: a U-Net's segmentation, the separation decoder, the watershed."""
+    without_contact = [
+        image._replace(probabilities=np.stack([image.probabilities[0], np.zeros_like(image.probabilities[0])]))
+        for image in predicted
+    ]
+    intersected = dataclasses.replace(config, watershed=False)
+    return {
+        "segmentation alone": score(without_contact, intersected),
+        "with the separation decoder": score(predicted, intersected),
+        "and with the watershed": score(predicted, dataclasses.replace(config, watershed=True)),
+    }
+
+
+def compare(predicted: Sequence[Predicted], config: SplittingConfig) -> dict[str, dict[str, Any]]:
+    """Score the parts of the method on every data set (the folder in an image's name) on its own."""
+    folders: dict[str, list[Predicted]] = {}
+    for image in predicted:
+        folders.setdefault(image.name.split("/")[0], []).append(image)
+    return {
+        folder: {part: scores.to_dict() for part, scores in score_parts(images, config).items()}
+        for folder, images in sorted(folders.items())
+    }
+
+
+def as_table(comparison: dict[str, dict[str, Any]]) -> str:
+    """Return a comparison as a Markdown table."""
+    columns = ("dsc", "cds", "ap_0.5", "ap_0.6", "ap_0.7", "ap_0.8", "ap_0.9", "merges", "splits", "n_true")
+    lines = ["| | | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
+    for folder, parts in comparison.items():
+        for part, scores in parts.items():
+            values = [f"{scores[c]:.3f}" if isinstance(scores[c], float) else str(scores[c]) for c in columns]
+            lines.append(f"| {folder} | {part} | " + " | ".join(values) + " |")
+    return "\n".join(lines)
+
+
+# What is tried for each setting, in the order in which they are chosen. Lengths and areas in units of the median
+# cell: its diameter, its area.
+THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+CANDIDATES: dict[str, tuple[float, ...]] = {
+    "separation_threshold": THRESHOLDS,
+    "segmentation_threshold": THRESHOLDS[:-1],
+    "smallest_cell": (0.02, 0.04, 0.07, 0.1, 0.15, 0.2),
+    "seed_distance": (0.2, 0.3, 0.4, 0.5),
+    "longest_cut": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8),
+}
+
+
+def tune(predicted: Sequence[Predicted], diameter: float, n_rounds: int = 2) -> tuple[SplittingConfig, float]:
+    """Choose thresholds and lengths on validation images, one setting after the other, twice.
+
+    Parameters
+    ----------
+    predicted : sequence of Predicted
+        Of validation images, never of test images.
+    diameter : float
+        Median cell diameter in pixels.
+
+    Returns
+    -------
+    SplittingConfig
+    float
+        Its mean AP over IoU .5 to .9, which is what is made greatest: it asks for cells that are apart and for
+        outlines that are exact.
+    """
+    area = np.pi / 4 * diameter**2
+    units = {"smallest_cell": area, "seed_distance": diameter, "longest_cut": diameter}
+    chosen = SplittingConfig(
+        separation_threshold=0.7,
+        smallest_cell=0.07 * area,
+        largest_hole=0.25 * area,
+        seed_distance=max(1.0, 0.3 * diameter),
+        longest_cut=0.3 * diameter,
+    )
+    best = _mean_ap(predicted, chosen)
+    for _ in range(n_rounds):
+        before = chosen
+        for name, candidates in CANDIDATES.items():
+            for candidate in candidates:
+                tried = SplittingConfig.from_dict({**chosen.to_dict(), name: round(candidate * units.get(name, 1), 2)})
+                value = _mean_ap(predicted, tried)
+                if value > best:
+                    chosen, best = tried, value
+        if chosen == before:
+            break
+    return chosen, best
+
+
+def _mean_ap(predicted: Sequence[Predicted], config: SplittingConfig) -> float:
+    return float(np.mean(score(predicted, config).ap))

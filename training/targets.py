@@ -1,0 +1,110 @@
+"""What the two decoders learn, from instance labels: masks and weight maps (paper, Fig. 1 and 3.2 "Loss Function")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from deepsplit_core.config import Config
+
+
+@dataclass(frozen=True)
+class TargetConfig(Config):
+    """Lengths in pixels.
+
+    Parameters
+    ----------
+    contact_width : float
+        Pixels of a cell up to this far from another cell are contact.
+    contact_reach : float
+        Background pixels are contact where their distances to the nearest two cells add up to this at most:
+        the widest gap across which two cells are adjacent.
+    class_balance : bool
+        Weight the foreground so that it counts as much as the background (w_c of eq. 1).
+    gap_weight, gap_sigma : float
+        w_0 and sigma of eq. 1. The paper gives no values; the defaults are Ronneberger's.
+    gap_distance : {"sum", "squares"}
+        The exponent of eq. 1: "sum" has (d1 + d2)^2 as in Ronneberger 2015, whose formula the paper says it
+        follows; "squares" has d1^2 + d2^2 as the paper prints it.
+    """
+
+    contact_width: float = 2.0
+    contact_reach: float = 4.0
+    class_balance: bool = True
+    gap_weight: float = 10.0
+    gap_sigma: float = 5.0
+    gap_distance: str = "sum"
+
+    def __post_init__(self) -> None:
+        for field in ("contact_width", "contact_reach", "gap_weight"):
+            self._require(getattr(self, field) >= 0, field, "at least 0")
+        self._require(self.gap_sigma > 0, "gap_sigma", "above 0")
+        self._require(self.gap_distance in ("sum", "squares"), "gap_distance", "'sum' or 'squares'")
+
+
+class Targets(NamedTuple):
+    """Three (Y, X) arrays: two bool masks and the float32 weights of the segmentation loss."""
+
+    seg_mask: np.ndarray
+    separation_mask: np.ndarray
+    weight_map: np.ndarray
+
+
+def make_targets(labels: np.ndarray, config: TargetConfig) -> Targets:
+    """Derive masks and weights from labels that abut or have a gap between them.
+
+    Parameters
+    ----------
+    labels : (Y, X) integer array
+        0 = background, every other value one cell.
+    config : TargetConfig
+    """
+    # Beyond four sigma the second term of eq. 1 is below w_0 / 2,900.
+    reach = max(4 * config.gap_sigma, config.contact_width, config.contact_reach)
+    nearest, second = nearest_two_distances(labels, reach)
+    seg_mask = labels > 0
+    separation_mask = np.where(seg_mask, second <= config.contact_width, nearest + second <= config.contact_reach)
+    return Targets(seg_mask, separation_mask, _weight_map(seg_mask, nearest, second, config))
+
+
+def nearest_two_distances(labels: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    """Distances from every pixel to the nearest and to the second nearest cell.
+
+    Parameters
+    ----------
+    labels : (Y, X) integer array
+    reach : float
+        Distances are looked for up to this many pixels.
+
+    Returns
+    -------
+    nearest, second : (Y, X) float32 arrays
+        In pixels, between pixel centres; 0 inside the cell, infinity beyond the reach.
+    """
+    nearest = np.full(labels.shape, np.inf, np.float32)
+    second = nearest.copy()
+    pad = int(np.ceil(reach))
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        # One cell is seen in its own window, so that the work grows with the cells' area, not with cells x image.
+        window = tuple(slice(max(0, side.start - pad), side.stop + pad) for side in box)
+        distance = ndimage.distance_transform_edt(labels[window] != label).astype(np.float32)
+        distance[distance > reach] = np.inf
+        second[window] = np.minimum(second[window], np.maximum(nearest[window], distance))
+        nearest[window] = np.minimum(nearest[window], distance)
+    return nearest, second
+
+
+def _weight_map(seg_mask: np.ndarray, nearest: np.ndarray, second: np.ndarray, config: TargetConfig) -> np.ndarray:
+    """Eq. 1: w_c on the foreground, 1 on the background, and w_0 exp(...) on background between two cells."""
+    weights = np.ones(seg_mask.shape, np.float32)
+    n_foreground = int(seg_mask.sum())
+    if config.class_balance and n_foreground:
+        weights[seg_mask] = (seg_mask.size - n_foreground) / n_foreground
+    squared = (nearest + second) ** 2 if config.gap_distance == "sum" else nearest**2 + second**2
+    gap = config.gap_weight * np.exp(-squared / (2 * config.gap_sigma**2))
+    return weights + np.where(seg_mask, 0, gap).astype(np.float32)
