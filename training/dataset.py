@@ -80,9 +80,9 @@ class RandomBatches(Dataset):
         return images, targets
 
 
-def median_diameter(labels: Sequence[np.ndarray]) -> float:
-    """Return the median cell diameter of labelled images in pixels: that of a disc with the cell's area."""
+def cell_diameters(labels: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the diameter of every cell of labelled images in pixels: that of a disc with the cell's area; (n,) float."""
     areas = np.concatenate([np.unique(image[image > 0], return_counts=True)[1] for image in labels])
     if areas.size == 0:
         raise ValueError("The annotated images hold no cell.")
-    return float(np.median(np.sqrt(4 * areas / np.pi)))
+    return np.sqrt(4 * areas / np.pi)

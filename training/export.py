@@ -16,7 +16,7 @@ from deepsplit_core.weights import Card, Model, build_network, write
 from .annotations import Annotation
 from .checkpoint import read_checkpoint
 from .config import TrainConfig
-from .dataset import median_diameter
+from .dataset import cell_diameters
 from .evaluation import as_table, compare, predict_all, tune
 
 
@@ -36,7 +36,7 @@ def export(run: Path, parts: dict[str, list[Annotation]], about: dict[str, Any],
     """
     state = read_checkpoint(run / "checkpoint.pt")
     config = TrainConfig.from_dict(state["config"])
-    diameter = median_diameter([annotation.read()[1] for annotation in parts["train"]])
+    diameter = float(np.median(cell_diameters([annotation.read()[1] for annotation in parts["train"]])))
     draft = Card(about["name"], about["description"], config.network, config.preprocessing, SplittingConfig(), diameter)
     network = build_network(run / "checkpoint.pt", draft, state["best"]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = Model(network, draft, "", torch.device("cpu"), torch.float32)
