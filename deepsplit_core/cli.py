@@ -39,7 +39,12 @@ def _segment(options: argparse.Namespace) -> int:
     _refuse_equal_outputs(options.images)
     config = SegmentConfig(model=options.model, diameter=options.diameter, device=options.device)
     load_model(config.model, config.device)  # what is wrong with the model is said once, not for every image
-    options.output.mkdir(parents=True, exist_ok=True)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"The output folder {options.output} cannot be made: {error.strerror}. Choose another."
+        ) from error
     n_failed = 0
     progress = tqdm(options.images, unit="image", disable=None)
     for path in progress:

@@ -211,6 +211,7 @@ class SegmentConfig(Config):
 
     def __post_init__(self) -> None:
         self._require(self.diameter == 0 or self.diameter >= 1, "diameter", "0 (as trained) or at least 1 pixel")
+        self.splitting(SplittingConfig(), 1.0)  # a wrong setting is refused here, before the network has run
 
     def splitting(self, trained: SplittingConfig, scale: float) -> SplittingConfig:
         """Return the settings for the image given: the model's own, rescaled, under the user's.

@@ -78,6 +78,11 @@ def with_replacement(path: PathLike, write: Callable[[Path], object]) -> None:
     try:
         write(part)
         os.replace(part, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(
+            f"{path} could not be written ({reason}): choose a folder that exists, with room in it."
+        ) from error
     finally:
         if part.exists():
             part.unlink()

@@ -12,6 +12,8 @@ from .preprocessing import check_image, is_constant, preprocess
 from .splitting import drop_at_border, split
 from .weights import Card, load_model
 
+LARGEST_SCALE = 10  # an image enlarged further would hold no more detail, and fill the memory
+
 
 class Prediction(NamedTuple):
     """What the network says of an image.
@@ -105,12 +107,12 @@ def predict(image: np.ndarray, config: SegmentConfig, mask: np.ndarray | None = 
     if mask is not None and mask.shape != image.shape:
         raise ValueError(f"The mask has the shape {mask.shape}, its image {image.shape}: they must be equal.")
     model = load_model(config.model, config.device)
+    scale = _scale(config, model.card)
     # Imported once the model is there, so that a missing torch is reported by load_model.
     from . import inference
     from .devices import describe
 
     start = time.perf_counter()
-    scale = config.diameter / model.card.diameter if config.diameter else 1.0
     if is_constant(image, mask):  # nothing stands out from anything
         probabilities = np.zeros((2, *image.shape), np.float32)
     else:
@@ -122,6 +124,16 @@ def predict(image: np.ndarray, config: SegmentConfig, mask: np.ndarray | None = 
         probabilities[:, ~mask] = 0
     seconds = time.perf_counter() - start
     return Prediction(probabilities, model.card, scale, model.sha256, *describe(model.device, model.dtype), seconds)
+
+
+def _scale(config: SegmentConfig, card: Card) -> float:
+    scale = config.diameter / card.diameter if config.diameter else 1.0
+    if not 1 / LARGEST_SCALE <= scale <= LARGEST_SCALE:
+        raise ValueError(
+            f"The expected cell diameter is {config.diameter:g} pixels, but the model's cells have {card.diameter:g}: "
+            f"it may be at most {LARGEST_SCALE} times as large or small. Check the diameter, or resample the image."
+        )
+    return scale
 
 
 def split_prediction(prediction: Prediction, config: SegmentConfig) -> Segmentation:

@@ -7,6 +7,7 @@ package is read with ``weights_only=True``.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import struct
@@ -153,6 +154,8 @@ def read_card(path: Path) -> Card:
         The file is missing, cut, foreign, damaged, or of a later version.
     """
     try:
+        if path.suffix in (".pt", ".pth"):
+            raise ValueError("it is a checkpoint; `python -m training export` makes a weights file of it")
         with open(path, "rb") as file:
             start = file.read(8)
             if len(start) < 8:
@@ -218,9 +221,13 @@ def build_network(path: Path, card: Card, tensors: dict[str, torch.Tensor]) -> U
     WeightsError
         Tensors are missing, left over, or of another shape than the card's network has.
     """
+    import torch
+
     from .architectures import build
 
-    network = build(card.network)
+    # On the meta device a network has shapes and no memory: what the card asks for is checked before it is allocated.
+    with torch.device("meta"):
+        network = build(card.network)
     expected = network.state_dict()
     wrong = sorted(
         set(expected) ^ set(tensors)
@@ -231,12 +238,19 @@ def build_network(path: Path, card: Card, tensors: dict[str, torch.Tensor]) -> U
             f"{path} is not a usable DeepSplit weights file: {len(wrong)} tensors do not fit the network of its card "
             f"({card.network.architecture}, width {card.network.base_width}), such as {wrong[0]!r}."
         )
-    network.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()})
+    fitting = {name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}
+    network.load_state_dict(fitting, assign=True)
     return network.eval()
 
 
 _loaded: dict[tuple[str, str], Model] = {}
 _lock = threading.Lock()
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    """Hash a file, once as long as its size and time of modification stay."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load_model(model: str, device: str = "auto") -> Model:
@@ -261,7 +275,8 @@ def load_model(model: str, device: str = "auto") -> Model:
     where = choose_device(device)
     path = find(model)
     try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        status = path.stat()
+        sha256 = _sha256(path, status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise WeightsError(f"The weights file {path} cannot be read: {error.strerror}.") from error
     published = bundled_models().get(model, sha256)
