@@ -21,7 +21,7 @@ def choose_device(name: str) -> torch.device:
         The device is not on this machine.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (number and (kind != "cuda" or not number.isdigit())):
         raise ValueError(f"The device is {name!r}, but it must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.")
@@ -34,7 +34,8 @@ def choose_device(name: str) -> torch.device:
         raise RuntimeError(
             f"Device 'mps' was asked for, but torch {torch.__version__} does not have it here: choose 'auto' or 'cpu'."
         )
-    return torch.device(name)
+    # "cuda" and "cuda:0" are one device, and one model in memory.
+    return torch.device(kind, int(number or 0)) if kind == "cuda" else torch.device(kind)
 
 
 def choose_dtype(device: torch.device) -> torch.dtype:
