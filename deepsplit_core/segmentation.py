@@ -9,7 +9,7 @@ import numpy as np
 
 from .config import SegmentConfig, TilingConfig
 from .preprocessing import check_image, is_constant, preprocess
-from .splitting import drop_at_border, split
+from .splitting import consecutive, drop_at_border, split
 from .weights import Card, load_model
 
 LARGEST_SCALE = 10  # an image enlarged further would hold no more detail, and fill the memory
@@ -30,6 +30,8 @@ class Prediction(NamedTuple):
         Weights, device and number type that were used.
     seconds : float
         Time of pre-processing and network; loading the model is not in it.
+    mask : (Y, X) bool array or None
+        Where cells may be.
     """
 
     probabilities: np.ndarray
@@ -39,6 +41,7 @@ class Prediction(NamedTuple):
     device: str
     dtype: str
     seconds: float
+    mask: np.ndarray | None
 
 
 class Segmentation(NamedTuple):
@@ -48,6 +51,8 @@ class Segmentation(NamedTuple):
     ----------
     labels : (Y, X) int32 array
         0 = background, 1..n = one cell each.
+    all_labels : (Y, X) int32 array
+        The same, before cells at the border were discarded.
     n_cuts : int
         Borders along which the watershed cut.
     prediction : Prediction
@@ -56,6 +61,7 @@ class Segmentation(NamedTuple):
     """
 
     labels: np.ndarray
+    all_labels: np.ndarray
     n_cuts: int
     prediction: Prediction
     seconds: float
@@ -123,7 +129,9 @@ def predict(image: np.ndarray, config: SegmentConfig, mask: np.ndarray | None = 
     if mask is not None:
         probabilities[:, ~mask] = 0
     seconds = time.perf_counter() - start
-    return Prediction(probabilities, model.card, scale, model.sha256, *describe(model.device, model.dtype), seconds)
+    return Prediction(
+        probabilities, model.card, scale, model.sha256, *describe(model.device, model.dtype), seconds, mask
+    )
 
 
 def _scale(config: SegmentConfig, card: Card) -> float:
@@ -140,6 +148,7 @@ def split_prediction(prediction: Prediction, config: SegmentConfig) -> Segmentat
     """Turn a prediction into cells, with the model's own settings where `config` does not say otherwise."""
     start = time.perf_counter()
     labels, n_cuts = split(prediction.probabilities, config.splitting(prediction.card.splitting, prediction.scale))
-    if config.discard_border:
-        labels = drop_at_border(labels)
-    return Segmentation(labels, n_cuts, prediction, time.perf_counter() - start)
+    if prediction.mask is not None:  # filling holes does not know it: a small hole in it may lie inside a cell
+        labels = consecutive(np.where(prediction.mask, labels, 0))
+    kept = drop_at_border(labels) if config.discard_border else labels
+    return Segmentation(kept, labels, n_cuts, prediction, time.perf_counter() - start)

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import struct
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -268,9 +269,15 @@ def load_model(model: str, device: str = "auto") -> Model:
     WeightsError
         The file is missing or cannot be used, or a bundled file is not the one that was published.
     """
-    import torch
+    try:
+        import torch
 
-    from .devices import choose_device, choose_dtype
+        from .devices import choose_device, choose_dtype
+    except ImportError as error:
+        raise ImportError(
+            f"DeepSplit's network needs torch, which {sys.executable} cannot import ({error}): "
+            f'"{sys.executable}" -m pip install torch'
+        ) from error
 
     where = choose_device(device)
     path = find(model)

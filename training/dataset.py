@@ -81,7 +81,7 @@ class RandomBatches(Dataset):
 
 
 def cell_diameters(labels: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the diameter of every cell of labelled images in pixels: that of a disc with the cell's area; (n,) float."""
+    """Return the diameters of all cells in pixels, those of discs with the same areas; (n,) float."""
     areas = np.concatenate([np.unique(image[image > 0], return_counts=True)[1] for image in labels])
     if areas.size == 0:
         raise ValueError("The annotated images hold no cell.")

@@ -1,0 +1,195 @@
+"""Settings become a SegmentConfig, are stored by position, are hidden when unused, and are checked at design time."""
+
+import io
+import math
+import struct
+
+import pytest
+from cellprofiler_core.pipeline import Pipeline
+from cellprofiler_core.setting import ValidationError
+
+import deepsplit_core
+from deepsplit_core import SegmentConfig
+
+# The file format of revision 1. Settings may be added at the end; see upgrade_settings for anything else.
+REVISION_1 = [
+    "x_name",
+    "y_name",
+    "model",
+    "weights_directory",
+    "weights_file",
+    "diameter",
+    "use_model_thresholds",
+    "segmentation_threshold",
+    "separation_threshold",
+    "smallest_diameter",
+    "discard_border",
+    "watershed",
+    "longest_cut",
+    "contact_to_cells",
+    "device",
+]
+CHANGED = {
+    "x_name": "Actin",
+    "y_name": "Cells",
+    "model": "Own weights file",
+    "weights_directory": "Default Input Folder sub-folder|weights",
+    "weights_file": "mine.safetensors",
+    "diameter": 31.5,
+    "use_model_thresholds": False,
+    "segmentation_threshold": 0.25,
+    "separation_threshold": 0.75,
+    "smallest_diameter": 4.5,
+    "discard_border": True,
+    "watershed": False,
+    "longest_cut": 7.25,
+    "contact_to_cells": False,
+    "device": "CPU",
+}
+
+
+def test_defaults_are_the_models_own(make_module):
+    assert make_module().config() == SegmentConfig(model="nuclei", watershed=True, contact_to_cells=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"diameter": 40.0}, {"diameter": 40.0}),
+        ({"segmentation_threshold": 0.2}, {"segmentation_threshold": None}),  # not in use
+        (
+            {"use_model_thresholds": False, "segmentation_threshold": 0.2, "separation_threshold": 0.0},
+            {"segmentation_threshold": 0.2, "separation_threshold": 0.0},
+        ),
+        ({"smallest_diameter": 10.0}, {"smallest_cell": 25 * math.pi}),
+        ({"longest_cut": 6.5}, {"longest_cut": 6.5}),
+        ({"watershed": False}, {"watershed": False}),
+        ({"contact_to_cells": False}, {"contact_to_cells": False}),
+        ({"discard_border": True}, {"discard_border": True}),
+        ({"device": "Automatic"}, {"device": "auto"}),
+        ({"device": "CPU"}, {"device": "cpu"}),
+        ({"device": "CUDA"}, {"device": "cuda"}),
+        ({"device": "MPS"}, {"device": "mps"}),
+    ],
+)
+def test_settings_become_a_config(make_module, settings, expected):
+    config = make_module(**settings).config().to_dict()
+    assert {name: config[name] for name in expected} == pytest.approx(expected)
+
+
+def test_own_file_is_given_by_its_path(make_module, own_file, tiny_weights):
+    assert make_module(**own_file(tiny_weights)).config().model == str(tiny_weights)
+
+
+def test_bundled_models_can_be_chosen(make_module):
+    assert make_module().model.choices == [*sorted(deepsplit_core.bundled_models()), "Own weights file"]
+
+
+def test_positions_are_those_of_revision_1(make_module):
+    module = make_module()
+    assert [id(setting) for setting in module.settings()] == [id(getattr(module, name)) for name in REVISION_1]
+
+
+def test_a_saved_pipeline_keeps_every_setting(make_module):
+    assert set(CHANGED) == set(REVISION_1)
+    module = make_module(**CHANGED)
+    module.set_module_num(1)
+    saved, loaded = Pipeline(), Pipeline()
+    saved.add_module(module)
+    text = io.StringIO()
+    saved.dump(text, save_image_plane_details=False)
+    text.seek(0)
+    loaded.load(text)
+    (copy,) = loaded.modules()
+    assert {name: getattr(copy, name).value for name in REVISION_1} == CHANGED
+    assert copy.config() == module.config()
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown", "hidden"),
+    [
+        ({}, ["longest_cut"], ["weights_directory", "weights_file", "segmentation_threshold", "separation_threshold"]),
+        ({"model": "Own weights file"}, ["weights_directory", "weights_file"], ["segmentation_threshold"]),
+        ({"use_model_thresholds": False}, ["segmentation_threshold", "separation_threshold"], ["weights_file"]),
+        ({"watershed": False}, ["contact_to_cells"], ["longest_cut"]),
+    ],
+)
+def test_unused_settings_are_hidden(make_module, settings, shown, hidden):
+    module = make_module(**settings)
+    visible = [id(setting) for setting in module.visible_settings()]
+    assert all(id(getattr(module, name)) in visible for name in shown)
+    assert not any(id(getattr(module, name)) in visible for name in hidden)
+
+
+def header(text):
+    return struct.pack("<Q", len(text)) + text
+
+
+FOREIGN = {
+    "empty": b"",
+    "text": b"These are no weights, but a text that is long enough.",
+    "pickle": b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00}\x94(",
+    "cut": header(b'{"__metadata__": {')[:-5],
+    "foreign": header(b'{"__metadata__": {"format": "pt"}}'),
+    "future": header(b'{"__metadata__": {"deepsplit": "{\\"format_version\\": 99}"}}'),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_foreign_weights_file_is_found_at_design_time(make_module, own_file, tmp_path, kind):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(FOREIGN[kind])
+    module = make_module(**own_file(path))
+    with pytest.raises(ValidationError, match="w.safetensors is not a usable DeepSplit weights file") as caught:
+        module.validate_module(Pipeline())
+    assert caught.value.get_setting() is module.weights_file
+
+
+def test_a_missing_weights_file_is_found_at_design_time(make_module, own_file, tmp_path):
+    module = make_module(**own_file(tmp_path / "none.safetensors"))
+    with pytest.raises(ValidationError, match="none.safetensors cannot be read: No such file") as caught:
+        module.validate_module(Pipeline())
+    assert caught.value.get_setting() is module.weights_file
+
+
+def test_a_weights_file_has_to_be_named(make_module, tmp_path):
+    module = make_module(model="Own weights file")
+    with pytest.raises(ValidationError, match="No weights file is selected") as caught:
+        module.validate_module(Pipeline())
+    assert caught.value.get_setting() is module.weights_file
+
+
+def test_a_good_weights_file_and_the_bundled_model_are_accepted(make_module, own_file, tiny_weights):
+    make_module(**own_file(tiny_weights)).validate_module(Pipeline())
+    make_module().validate_module(Pipeline())
+
+
+def test_a_diameter_below_one_pixel_is_found_at_design_time(make_module):
+    module = make_module(diameter=0.5)
+    with pytest.raises(ValidationError, match="0.5 pixels: enter at least 1, or 0") as caught:
+        module.validate_module(Pipeline())
+    assert caught.value.get_setting() is module.diameter
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model", "no such model"),
+        ("device", "abacus"),
+        ("diameter", -1.0),
+        ("segmentation_threshold", 1.5),
+        ("separation_threshold", -0.1),
+        ("smallest_diameter", -1.0),
+        ("longest_cut", -1.0),
+    ],
+)
+def test_impossible_values_are_found_at_design_time(make_module, name, value):
+    setting = getattr(make_module(**{name: value}), name)
+    with pytest.raises(ValidationError):
+        setting.test_valid(Pipeline())
+
+
+def test_a_batch_file_gets_the_other_machines_folder(make_module, own_file, tiny_weights):
+    module = make_module(**own_file(tiny_weights))
+    assert module.prepare_to_create_batch(None, lambda path, **_: path.replace(str(tiny_weights.parent), "/cluster"))
+    assert module.config().model == "/cluster/tiny.safetensors"
