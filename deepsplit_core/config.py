@@ -144,6 +144,9 @@ class SplittingConfig(Config):
         Cut what is still merged where two watershed regions meet along a short border.
     longest_cut : float
         Borders up to this length become cuts; longer ones are inner edges of one cell.
+    neck : float
+        A border becomes a cut only if it is at most this share of the width of the narrower of its two pieces:
+        the inner borders of a thin cell are short, but as long as the cell is wide.
     seed_distance : float
         Seeds of the watershed are at least this far apart.
     contact_to_cells : bool
@@ -156,13 +159,15 @@ class SplittingConfig(Config):
     largest_hole: float = 100.0
     watershed: bool = True
     longest_cut: float = 8.0
+    neck: float = 0.8
     seed_distance: float = 6.0
     contact_to_cells: bool = True
 
     def __post_init__(self) -> None:
-        for field in ("segmentation_threshold", "separation_threshold"):
-            self._require(0 <= getattr(self, field) <= 1, field, "0 to 1")
-        for field in ("smallest_cell", "largest_hole", "longest_cut"):
+        # At 0 the pixels outside a mask, and those of a constant image, would be cell.
+        self._require(0 < self.segmentation_threshold <= 1, "segmentation_threshold", "above 0 and at most 1")
+        self._require(0 <= self.separation_threshold <= 1, "separation_threshold", "0 to 1")
+        for field in ("smallest_cell", "largest_hole", "longest_cut", "neck"):
             self._require(getattr(self, field) >= 0, field, "at least 0")
         self._require(self.seed_distance >= 1, "seed_distance", "at least 1 pixel")
 

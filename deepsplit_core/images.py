@@ -36,17 +36,29 @@ def read_image(path: PathLike) -> np.ndarray:
         raise ValueError(f"{path} is not read: its name ends in {path.suffix!r}, expected one of {IMAGE_SUFFIXES}.")
     # Imported here: the command line answers --help without them.
     import imageio.v2
-    import tifffile
 
     try:
         if path.suffix.lower() in TIFF_SUFFIXES:
-            return np.asarray(tifffile.imread(path))
+            return _read_tiff(path)
         return np.asarray(imageio.v2.imread(path))
     except Exception as error:  # the readers raise dozens of types for a damaged file
         raise ValueError(
             f"{path} could not be read as an image: it is damaged or of another format "
             f"({type(error).__name__}: {error})."
         ) from error
+
+
+def _read_tiff(path: Path) -> np.ndarray:
+    import imageio.v2
+    import tifffile
+
+    try:
+        return np.asarray(tifffile.imread(path))
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+    # LZW and its like: Pillow brings decoders of its own.
+    return np.asarray(imageio.v2.imread(path, format="TIFF-PIL"))
 
 
 def write_labels(path: PathLike, labels: np.ndarray) -> None:

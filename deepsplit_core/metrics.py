@@ -121,6 +121,10 @@ def evaluate(predicted: np.ndarray, truth: np.ndarray) -> Scores:
     ValueError
         The shapes differ.
     """
+    if predicted.ndim != 2 or truth.ndim != 2:
+        raise ValueError(
+            f"The prediction has the shape {predicted.shape}, the truth {truth.shape}: label images (Y, X) are needed."
+        )
     if predicted.shape != truth.shape:
         raise ValueError(
             f"The prediction has the shape {predicted.shape}, the truth {truth.shape}: they must be of one image."

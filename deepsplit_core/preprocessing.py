@@ -68,22 +68,21 @@ def preprocess(image: np.ndarray, config: PreprocessingConfig, mask: np.ndarray 
     (Y, X) float32 array, 0 to 1
         Nothing depends on the unit of the grey values: 12-bit counts and the same image in 0..1 give the same.
     """
-    image = image.astype(np.float32)
+    # float32 has 7 digits: enough for bool, 8 and 16 bits; a narrow range of a wider type may lie beyond them.
+    is_wide = image.dtype.itemsize > 2 and image.dtype != np.float32
+    image = image.astype(np.float64 if is_wide else np.float32)
     values = image.ravel() if mask is None else image[mask]
     if config.method == "equalise":
         return _equalise(image, values)
     low, high = np.percentile(values, [config.low, config.high])
     if high == low:  # almost all pixels are equal, a few are not
         low, high = values.min(), values.max()
-    return np.clip((image - np.float32(low)) / np.float32(high - low), 0, 1)
+    low, high = image.dtype.type(low), image.dtype.type(high)
+    return np.clip((image - low) / (high - low), 0, 1).astype(np.float32, copy=False)
 
 
-def _equalise(image: np.ndarray, values: np.ndarray, n_bins: int = 65536) -> np.ndarray:
-    """Replace each grey value by the share of pixels that are not brighter.
-
-    As scikit-image's `equalize_hist`, with bins fine enough for 16-bit images.
-    """
-    counts, edges = np.histogram(values, bins=n_bins, range=(values.min(), values.max()))
-    shares = np.cumsum(counts) / values.size
-    centres = (edges[:-1] + edges[1:]) / 2
-    return np.interp(image, centres, shares).astype(np.float32)
+def _equalise(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Replace each grey value by the share of pixels that are not brighter, exactly: bins would move it about."""
+    levels, counts = np.unique(values, return_counts=True)
+    shares = np.concatenate([[0], np.cumsum(counts) / values.size]).astype(np.float32)
+    return shares[np.searchsorted(levels, image, side="right")]

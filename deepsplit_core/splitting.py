@@ -96,8 +96,9 @@ def cut_short_borders(labels: np.ndarray, config: SplittingConfig) -> tuple[np.n
     """Cut segments where watershed regions meet along a short border (paper, 3.2).
 
     Labels spread from seeds at the cells' centres, the maxima of the distance to the segment's outline. Two regions
-    that meet along a border of more than `longest_cut` pixels are one cell with an inner edge, and so are regions of
-    which one is smaller than the smallest cell: they are joined again.
+    that meet along a border of more than `longest_cut` pixels are one cell with an inner edge: they are joined again.
+    So are, beyond the paper, regions whose border is no neck (the paper's thin protrusions are cut wrongly, section 5)
+    and regions of which one is smaller than the smallest cell.
 
     Returns
     -------
@@ -117,7 +118,10 @@ def cut_short_borders(labels: np.ndarray, config: SplittingConfig) -> tuple[np.n
     regions = watershed(-distance, np.where(merged, seeds, 0), mask=merged)
     pairs, lengths = _borders(regions)
     areas = np.bincount(regions.ravel())
-    is_cut = (lengths <= config.longest_cut) & (areas[pairs] >= config.smallest_cell).all(axis=1)
+    # A region is as wide as the greatest circle in it; distances are counted to the first pixel outside.
+    widths = 2 * ndimage.maximum(distance, regions, np.arange(areas.size)) - 1
+    is_cut = lengths <= np.minimum(config.longest_cut, config.neck * widths[pairs].min(axis=1))
+    is_cut &= (areas[pairs] >= config.smallest_cell).all(axis=1)
     joined = pairs[~is_cut]
     graph = sparse.coo_matrix((np.ones(len(joined)), (joined[:, 0], joined[:, 1])), shape=(areas.size, areas.size))
     _, cell_of_region = csgraph.connected_components(graph, directed=False)

@@ -77,13 +77,15 @@ def _spans(n: int, tile: int, halo: int, multiple: int) -> Sequence[Span]:
     # The first and the last tile have a halo on one side only: n_tiles steps and two halos cover the axis.
     n_tiles = -(-(n - 2 * halo) // (tile - 2 * halo))
     step = _round_up(-(-(n - 2 * halo) // n_tiles), multiple)
+    side, end = step + 2 * halo, _round_up(n, multiple)
     spans = []
     for i in range(n_tiles):
-        start = i * step
-        keep_start = start + halo if i else 0
-        keep_stop = start + halo + step if i < n_tiles - 1 else n
+        # No tile reaches beyond what the whole image is padded to: there the network sees zeros in both cases.
+        start = min(i * step, end - side)
+        keep_start = i * step + halo if i else 0
+        keep_stop = (i + 1) * step + halo if i < n_tiles - 1 else n
         if keep_start < n:
-            spans.append(Span(start, start + step + 2 * halo, keep_start, min(keep_stop, n)))
+            spans.append(Span(start, start + side, keep_start, min(keep_stop, n)))
     return spans
 
 

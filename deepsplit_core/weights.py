@@ -74,7 +74,7 @@ class Card:
     @classmethod
     def from_json(cls, text: str) -> Card:
         """Build from JSON; ValueError where it is of a later version or a value is missing, unknown or wrong."""
-        values = json.loads(text)
+        values = json.loads(text) if isinstance(text, str) else None
         if not isinstance(values, dict):
             raise ValueError("its card is no JSON object")
         version = values.get("format_version")
@@ -97,7 +97,7 @@ class Card:
             card = cls(**values)
         except (KeyError, TypeError) as error:
             raise ValueError(f"its card is incomplete ({error})") from error
-        if not 1 <= card.diameter <= 10_000:
+        if not isinstance(card.diameter, (int, float)) or not 1 <= card.diameter <= 10_000:
             raise ValueError(f"its cell diameter is {card.diameter} pixels, expected 1 to 10,000")
         return card
 
@@ -169,7 +169,7 @@ def read_card(path: Path) -> Card:
             raise ValueError("it ends within its header: the copy or download was cut")
         try:
             header = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError("it does not start with a safetensors header") from error
         metadata = header.get("__metadata__") if isinstance(header, dict) else None
         if not isinstance(metadata, dict) or CARD_KEY not in metadata:

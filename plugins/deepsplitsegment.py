@@ -144,11 +144,11 @@ Select *No* to set them by hand.
         self.segmentation_threshold = Float(
             "Segmentation threshold",
             value=0.5,
-            minval=0.0,
+            minval=0.01,
             maxval=1.0,
             doc="""\
 *(Used only if you do not use the model's own thresholds)* A pixel belongs to a cell if its probability of being cell
-is at least this, 0 to 1; the default is 0.5. A lower value makes cells larger and finds fainter ones.
+is at least this, 0.01 to 1; the default is 0.5. A lower value makes cells larger and finds fainter ones.
 """,
         )
         self.separation_threshold = Float(

@@ -49,6 +49,9 @@ def find_annotations(folder: Path) -> list[Annotation]:
             )
         paths = sorted(p for p in (folder / kind).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         found[kind] = {path.stem: path for path in paths}
+        twice = sorted({path.stem for path in paths if found[kind][path.stem] != path})
+        if twice:
+            raise ValueError(f"{folder / kind} holds several files of one name: {twice}.")
     lonely = sorted(set(found["images"]) ^ set(found["labels"]))
     if lonely:
         raise ValueError(

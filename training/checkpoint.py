@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,5 +79,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint's tensors and plain values; nothing in it is executed (``weights_only=True``)."""
     if not path.is_file():
         raise ValueError(f"There is no checkpoint {path}: start the run without --resume.")
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        raise ValueError(f"{path} is no checkpoint of a run, or it is damaged ({type(error).__name__}).") from error
     return state

@@ -55,7 +55,11 @@ def read_split(run: Path) -> dict[str, list[Annotation]]:
         raise ValueError(f"{run} is no folder of a run: it has no split.json.")
     split = json.loads(path.read_text())
     found = {a.name: a for folder in split["folders"] for a in find_annotations(Path(folder))}
-    return {part: [found[name] for name in split[part]] for part in ("train", "validation", "test")}
+    parts = {part: split[part] for part in ("train", "validation", "test")}
+    gone = sorted({name for chosen in parts.values() for name in chosen} - set(found))
+    if gone:
+        raise ValueError(f"{run} was made with images that are gone from {split['folders']}: {gone}.")
+    return {part: [found[name] for name in chosen] for part, chosen in parts.items()}
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -66,10 +70,21 @@ def _train(options: argparse.Namespace) -> None:
     run: Path = options.output
     if (run / "checkpoint.pt").exists() and not options.resume:
         raise ValueError(f"{run} holds a run already: add --resume to go on with it, or give another folder.")
+    twice = sorted({f.name for f in options.data if [g.name for g in options.data].count(f.name) > 1})
+    if twice:
+        raise ValueError(f"Several data folders are named {twice}: images are known by folder and name. Rename one.")
     parts = divide(options.data, config.seed)
-    run.mkdir(parents=True, exist_ok=True)
     names = {part: [annotation.name for annotation in chosen] for part, chosen in parts.items()}
     split = {"folders": [str(folder.resolve()) for folder in options.data], **names}
+    if options.resume:
+        from .checkpoint import read_checkpoint
+
+        saved = TrainConfig.from_dict(read_checkpoint(run / "checkpoint.pt")["config"])
+        if saved != config:
+            raise ValueError(f"{run} was made with other settings ({saved}): give the same, or another folder.")
+        if json.loads((run / "split.json").read_text()) != split:
+            raise ValueError(f"{run} was made with other images: give the same --data, or another folder.")
+    run.mkdir(parents=True, exist_ok=True)
     (run / "split.json").write_text(json.dumps(split, indent=1))
     print({part: len(chosen) for part, chosen in names.items()}, flush=True)
     training, validation = (load_samples(parts[part], config) for part in ("train", "validation"))

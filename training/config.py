@@ -54,7 +54,8 @@ class TrainConfig(Config):
     def __post_init__(self) -> None:
         for name in ("batch", "segmentation_epochs", "separation_epochs", "epoch_steps"):
             self._require(getattr(self, name) >= 1, name, "at least 1")
-        self._require(self.view % self.network.multiple == 0, "view", f"a multiple of {self.network.multiple}")
+        multiple = self.network.multiple
+        self._require(self.view > 0 and self.view % multiple == 0, "view", f"a multiple of {multiple}, above 0")
         self._require(self.learning_rate > 0, "learning_rate", "above 0")
 
     @classmethod

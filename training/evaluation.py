@@ -88,6 +88,7 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
     "smallest_cell": (0.02, 0.04, 0.07, 0.1, 0.15, 0.2),
     "seed_distance": (0.2, 0.3, 0.4, 0.5),
     "longest_cut": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8),
+    "neck": (0.5, 0.6, 0.7, 0.8, 0.9),
 }
 
 
@@ -118,11 +119,13 @@ def tune(predicted: Sequence[Predicted], diameter: float, n_rounds: int = 2) -> 
         longest_cut=0.3 * diameter,
     )
     best = _mean_ap(predicted, chosen)
+    least = {"seed_distance": 1.0}
     for _ in range(n_rounds):
         before = chosen
         for name, candidates in CANDIDATES.items():
             for candidate in candidates:
-                tried = SplittingConfig.from_dict({**chosen.to_dict(), name: round(candidate * units.get(name, 1), 2)})
+                setting = max(least.get(name, 0.0), round(candidate * units.get(name, 1), 2))
+                tried = SplittingConfig.from_dict({**chosen.to_dict(), name: setting})
                 value = _mean_ap(predicted, tried)
                 if value > best:
                     chosen, best = tried, value

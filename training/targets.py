@@ -103,7 +103,7 @@ def _weight_map(seg_mask: np.ndarray, nearest: np.ndarray, second: np.ndarray, c
     """Eq. 1: w_c on the foreground, 1 on the background, and w_0 exp(...) on background between two cells."""
     weights = np.ones(seg_mask.shape, np.float32)
     n_foreground = int(seg_mask.sum())
-    if config.class_balance and n_foreground:
+    if config.class_balance and 0 < n_foreground < seg_mask.size:
         weights[seg_mask] = (seg_mask.size - n_foreground) / n_foreground
     squared = (nearest + second) ** 2 if config.gap_distance == "sum" else nearest**2 + second**2
     gap = config.gap_weight * np.exp(-squared / (2 * config.gap_sigma**2))

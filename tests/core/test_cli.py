@@ -1,0 +1,194 @@
+"""The command line, called as a function; once as a program."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from drawing import as_sets, discs, picture
+
+from deepsplit_core.cli import draw_overlay, main
+from deepsplit_core.images import read_image, write_labels, write_png
+
+TRUTH = discs((40, 90), [(20, 18, 10), (20, 45, 10), (20, 70, 10)])
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "cells.tif"
+    tifffile.imwrite(path, (TRUTH > 0).astype(np.uint16) * 3000)
+    return path
+
+
+def segment(images, output, weights, *options):
+    return main(["segment", *map(str, images), "--model", str(weights), "--output", str(output), *options])
+
+
+def test_labels_are_written_under_the_images_name(tmp_path, image, wired_weights, capsys):
+    assert segment([image], tmp_path / "new" / "folder", wired_weights, "--device", "cpu") == 0
+    assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["cells_labels.tif"]
+    assert as_sets(read_image(tmp_path / "new" / "folder" / "cells_labels.tif")) == as_sets(TRUTH)
+    assert "3 cells" in capsys.readouterr().out
+
+
+def test_png_is_read_and_the_overlay_is_written(tmp_path, wired_weights):
+    write_png(tmp_path / "cells.png", (TRUTH > 0).astype(np.uint8) * 255)
+    assert segment([tmp_path / "cells.png"], tmp_path / "out", wired_weights, "--overlay") == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["cells_labels.tif", "cells_overlay.png"]
+    overlay = read_image(tmp_path / "out" / "cells_overlay.png")
+    assert (overlay.shape, overlay.dtype) == ((*TRUTH.shape, 3), np.uint8)
+    assert overlay[20, 8].tolist() == [255, 220, 0]  # the outermost pixel of the first cell
+    assert overlay[20, 18].tolist() == [255, 255, 255]
+    assert overlay[0, 0].tolist() == [0, 0, 0]
+
+
+def test_one_bad_image_fails_the_run_and_the_others_are_written(tmp_path, image, wired_weights, capsys):
+    tifffile.imwrite(tmp_path / "nan.tif", np.full((9, 9), np.nan, np.float32))
+    (tmp_path / "text.tif").write_text("no image")
+    bad = [tmp_path / "nan.tif", tmp_path / "text.tif", tmp_path / "gone.tif"]
+    assert segment([bad[0], image, *bad[1:]], tmp_path / "out", wired_weights) == 1
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["cells_labels.tif"]
+    output = capsys.readouterr()
+    assert "1 of 4 images written" in output.out
+    for path in bad:
+        (line,) = [line for line in output.err.splitlines() if line.startswith(f"error: {path}: ")]
+        assert len(line) > len(f"error: {path}: ")
+    assert "Traceback" not in output.err
+
+
+def test_diameter_is_used(tmp_path, image, wired_weights):
+    # The smallest cell of the card, 5 pixels at a diameter of 10, is 20 pixels at 20: nothing of 12 pixels is left.
+    small = np.zeros((40, 40), np.uint8)
+    small[10:13, 10:14], small[20:35, 20:35] = 200, 200
+    write_png(tmp_path / "small.png", small)
+    for diameter, n_cells in (("10", 2), ("20", 1)):
+        assert segment([tmp_path / "small.png"], tmp_path / "out", wired_weights, "--diameter", diameter) == 0
+        assert read_image(tmp_path / "out" / "small_labels.tif").max() == n_cells
+
+
+def test_images_of_one_name_are_refused_before_anything_is_written(tmp_path, image, wired_weights, capsys):
+    write_png(tmp_path / "cells.png", (TRUTH > 0).astype(np.uint8))
+    assert segment([image, tmp_path / "cells.png"], tmp_path / "out", wired_weights) == 1
+    assert "Several images are named cells" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("model", ["no/such/model", __file__])
+def test_wrong_model_is_said_once(tmp_path, image, model, capsys):
+    assert segment([image, image.with_name("b.tif")], tmp_path / "out", model) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert model in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_that_is_a_file_is_refused(tmp_path, image, wired_weights, capsys):
+    assert segment([image], image, wired_weights) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(image) in line
+
+
+@pytest.mark.parametrize("arguments", [[], ["segment"], ["segment", "a.tif"], ["novelty"], ["evaluate", "a.tif"]])
+def test_wrong_arguments_exit_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_program_passes_the_exit_code_on(root, tmp_path):
+    command = [sys.executable, "-m", "deepsplit_core", "evaluate", str(tmp_path / "a"), str(tmp_path / "b")]
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: ")
+    assert "Traceback" not in run.stderr
+
+
+def test_overlay_of_a_constant_image_is_drawn():
+    overlay = draw_overlay(np.full((4, 5), 7, np.uint16), np.zeros((4, 5), np.int32))
+    assert (overlay.shape, overlay.dtype) == ((4, 5, 3), np.uint8)
+
+
+# evaluate
+
+
+def evaluate_as_json(capsys, *paths):
+    assert main(["evaluate", *map(str, paths), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_evaluate_two_files(tmp_path, capsys):
+    write_labels(tmp_path / "truth.tif", picture("1122 1122"))
+    write_labels(tmp_path / "merged.tif", picture("1111 1111"))
+    scores = evaluate_as_json(capsys, tmp_path / "merged.tif", tmp_path / "truth.tif")
+    assert (scores["images"], scores["n_true"], scores["n_predicted"], scores["merges"]) == (1, 2, 1, 1)
+    assert (scores["dsc"], scores["cds"]) == (1, 0)
+
+
+def test_predicted_comes_first(tmp_path, capsys):
+    write_labels(tmp_path / "a.tif", picture("1122 1122"))
+    write_labels(tmp_path / "b.tif", picture("1111 1111"))
+    assert evaluate_as_json(capsys, tmp_path / "a.tif", tmp_path / "b.tif")["splits"] == 1
+
+
+def test_evaluate_two_folders_joined_by_name(tmp_path, capsys):
+    predicted, truth = tmp_path / "predicted", tmp_path / "truth"
+    for folder in (predicted, truth):
+        folder.mkdir()
+    write_labels(truth / "a.tif", picture("11.22"))
+    write_labels(truth / "b.tif", picture("1111"))
+    write_labels(predicted / "a_labels.tif", picture("11.22"))
+    write_labels(predicted / "b_labels.tif", picture("...."))
+    write_png(predicted / "b_overlay.png", np.zeros((1, 4, 3), np.uint8))  # left beside the labels by --overlay
+    (predicted / "notes.txt").write_text("not an image")
+    scores = evaluate_as_json(capsys, predicted, truth)
+    assert (scores["images"], scores["n_true"], scores["n_predicted"]) == (2, 3, 2)
+    assert scores["cds"] == pytest.approx(2 * 2 / 5)
+
+
+def test_evaluate_prints_a_table(tmp_path, capsys):
+    write_labels(tmp_path / "a.tif", picture("11.22"))
+    assert main(["evaluate", str(tmp_path / "a.tif"), str(tmp_path / "a.tif")]) == 0
+    rows = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert (rows["images"], rows["n_true"], float(rows["cds"]), float(rows["ap_0.9"])) == ("1", "2", 1, 1)
+
+
+def test_evaluate_refuses_lonely_files(tmp_path, capsys):
+    for folder, name in (("predicted", "a.tif"), ("predicted", "b.tif"), ("truth", "a.tif"), ("truth", "c.tif")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        write_labels(tmp_path / folder / name, picture("11"))
+    assert main(["evaluate", str(tmp_path / "predicted"), str(tmp_path / "truth")]) == 1
+    assert "['b', 'c']" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("other", ["gone.tif", "folder"])
+def test_evaluate_refuses_what_is_no_pair(tmp_path, other, capsys):
+    (tmp_path / "folder").mkdir()
+    write_labels(tmp_path / "a.tif", picture("11"))
+    assert main(["evaluate", str(tmp_path / "a.tif"), str(tmp_path / other)]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_evaluate_refuses_images_of_two_sizes(tmp_path, capsys):
+    write_labels(tmp_path / "a.tif", picture("11"))
+    write_labels(tmp_path / "b.tif", picture("111"))
+    assert main(["evaluate", str(tmp_path / "a.tif"), str(tmp_path / "b.tif")]) == 1
+    assert "(1, 2), the truth (1, 3)" in capsys.readouterr().err
+
+
+def test_evaluate_refuses_colour_pictures_of_labels(tmp_path, capsys):
+    write_png(tmp_path / "a.png", np.zeros((4, 5, 3), np.uint8) + 1)
+    assert main(["evaluate", str(tmp_path / "a.png"), str(tmp_path / "a.png")]) == 1
+    assert "(4, 5, 3)" in capsys.readouterr().err
+
+
+# models
+
+
+def test_models_lists_the_bundled_ones(capsys):
+    assert main(["models"]) == 0
+    output = capsys.readouterr().out
+    assert output.startswith("nuclei: ")
+    assert "cell diameter" in output

@@ -1,0 +1,99 @@
+"""Image files: what is written is read, and what cannot be read is named."""
+
+import gc
+
+import imageio.v2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from deepsplit_core.images import read_image, with_replacement, write_labels, write_png
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("name", ["a.tif", "b.TIFF"])
+def test_tiff(tmp_path, name, dtype):
+    image = np.arange(35).reshape(5, 7).astype(dtype)
+    tifffile.imwrite(tmp_path / name, image)
+    read = read_image(tmp_path / name)
+    assert read.dtype == dtype
+    assert np.array_equal(read, image)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_png(tmp_path, dtype):
+    image = (np.arange(35).reshape(5, 7) * (1 if dtype == np.uint8 else 1800)).astype(dtype)
+    imageio.v2.imwrite(tmp_path / "a.png", image)
+    assert np.array_equal(read_image(str(tmp_path / "a.png")), image)
+
+
+def test_colours_and_planes_are_read_as_stored(tmp_path):
+    tifffile.imwrite(tmp_path / "planes.tif", np.zeros((4, 5, 7), np.uint16), photometric="minisblack")
+    imageio.v2.imwrite(tmp_path / "colour.png", np.zeros((5, 7, 3), np.uint8))
+    assert read_image(tmp_path / "planes.tif").shape == (4, 5, 7)
+    assert read_image(tmp_path / "colour.png").shape == (5, 7, 3)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_compressed_tiff(tmp_path, compression, dtype):
+    """As ImageJ, microscopes and annotation programs write it."""
+    image = (np.arange(35).reshape(5, 7) * 7).astype(dtype)
+    Image.fromarray(image).save(tmp_path / "a.tif", compression=compression)
+    assert np.array_equal(read_image(tmp_path / "a.tif"), image)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no image file .*gone\.tif"):
+        read_image(tmp_path / "gone.tif")
+
+
+def test_other_kinds_of_files(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"a\.jpg is not read: its name ends in '\.jpg', expected one of"):
+        read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio leaves a damaged file open
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+@pytest.mark.parametrize("content", [b"", b"no image at all", b"II*\0\x08", b"\x89PNG\r\n\x1a\n"])
+def test_damaged_file(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} could not be read as an image: it is damaged"):
+        read_image(tmp_path / name)
+    gc.collect()  # here, where the warning is ignored, not in the middle of another test
+
+
+@pytest.mark.parametrize("n", [0, 7, 65535, 65536, 70000])
+def test_labels_come_back_whatever_their_number(tmp_path, n):
+    labels = np.zeros((300, 300), np.int32)
+    labels.ravel()[:n] = np.arange(1, n + 1)
+    write_labels(tmp_path / "l.tif", labels)
+    read = read_image(tmp_path / "l.tif")
+    assert np.array_equal(read, labels)
+    assert read.dtype == (np.uint16 if n <= 65535 else np.int32)
+
+
+def test_overlay_comes_back(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    write_png(tmp_path / "o.png", image)
+    assert np.array_equal(read_image(tmp_path / "o.png"), image)
+
+
+def test_interrupted_write_leaves_no_file(tmp_path):
+    def interrupted(part):
+        part.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        with_replacement(tmp_path / "a.tif", interrupted)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_write_keeps_the_old_file(tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError):
+        with_replacement(tmp_path / "a.tif", lambda part: part.write_bytes(b"new") / 0)
+    assert (tmp_path / "a.tif").read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,140 @@
+"""The network over a whole image: tiled equals whole, whatever the size."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from networks import random_network
+
+from deepsplit_core.config import TilingConfig
+from deepsplit_core.inference import predict, resize
+from deepsplit_core.weights import load_model
+
+CPU, FLOAT = torch.device("cpu"), torch.float32
+MULTIPLE = 4  # of the three levels of `random_network`
+HALO = 40  # as wide as the network's reach, which `test_halo_of_these_tests_is_the_reach` measures
+
+
+def probabilities(network, image, **tiling):
+    return predict(network, image, CPU, FLOAT, TilingConfig(**tiling))
+
+
+def noise(shape, seed=0):
+    return np.random.default_rng(seed).random(shape, dtype=np.float32)
+
+
+def reach(network, n=96):
+    """The furthest that a pixel of the input is from one of the output that depends on it."""
+    network, furthest = copy.deepcopy(network), 0
+    for parameter in network.parameters():
+        parameter.data.abs_()  # no ReLU is ever silent
+    for offset in range(MULTIPLE):
+        image = torch.from_numpy(noise((1, 1, n, n), offset)).requires_grad_()
+        y = n // 2 + offset
+        network(image)[0, :, y, y].sum().backward()
+        touched = torch.nonzero(image.grad[0, 0])
+        furthest = max(furthest, int((touched - y).abs().max()))
+    return furthest
+
+
+def live_network(architecture):
+    """A random network whose answers are far from constant."""
+    network = random_network(architecture, base_width=3, seed=1)
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, 0.1, 0.3)
+    return network
+
+
+@pytest.mark.parametrize("architecture", ["deepsplit", "unet", "branch_net"])
+def test_halo_of_these_tests_is_the_reach(architecture):
+    assert 16 < reach(random_network(architecture)) <= HALO
+
+
+@pytest.mark.parametrize("architecture", ["deepsplit", "unet", "branch_net"])
+@pytest.mark.parametrize("shape", [(1, 1), (15, 17), (300, 37), (129, 128), (97, 250)])
+def test_tiled_equals_whole(architecture, shape):
+    network = live_network(architecture)
+    whole = probabilities(network, noise(shape), tile=512, halo=0)
+    tiled = probabilities(network, noise(shape), tile=128, halo=HALO)
+    assert whole.shape == (2, *shape)
+    np.testing.assert_allclose(tiled, whole, atol=1e-5)
+
+
+def test_without_a_halo_seams_show():
+    """The comparison above can fail."""
+    network, image = live_network("deepsplit"), noise((200, 131))
+    whole = probabilities(network, image, tile=512, halo=0)
+    assert np.abs(probabilities(network, image, tile=128, halo=0) - whole).max() > 1e-3
+
+
+@pytest.mark.parametrize("batch", [2, 3, 100])
+def test_tiles_of_a_batch_do_not_mix(batch):
+    network, image = random_network(), noise((150, 90))
+    one = probabilities(network, image, tile=64, halo=16, batch=1)
+    np.testing.assert_allclose(probabilities(network, image, tile=64, halo=16, batch=batch), one, atol=1e-6)
+
+
+def test_unet_finds_no_contact():
+    both = probabilities(random_network("unet"), noise((30, 40)))
+    assert both[0].any()
+    assert not both[1].any()
+
+
+def test_probabilities_are_sigmoids_of_the_logits():
+    network, image = random_network(), noise((32, 48))
+    with torch.no_grad():
+        logits = network(torch.from_numpy(image)[None, None])[0].double().numpy()
+    np.testing.assert_allclose(probabilities(network, image), 1 / (1 + np.exp(-logits)), atol=1e-5)
+
+
+def test_image_is_not_modified():
+    image = noise((33, 21))
+    before = image.copy()
+    probabilities(random_network(), image)
+    assert np.array_equal(image, before)
+
+
+def test_default_halo_hides_the_seams_of_the_bundled_model():
+    """The reach of five levels is wider than the halo: what is left of the difference is small."""
+    model = load_model("nuclei", "cpu")
+    image = torch.nn.functional.avg_pool2d(torch.from_numpy(noise((1, 1, 400, 104))), 9, stride=1).numpy()[0, 0]
+    image = np.clip((image - image.min()) / (image.max() - image.min()), 0, 1)
+    network = model.network.float()
+    try:
+        whole = predict(network, image, CPU, FLOAT, TilingConfig(tile=1024))
+        tiled = predict(network, image, CPU, FLOAT, TilingConfig(tile=256))
+    finally:
+        network.to(model.dtype)
+    assert np.abs(tiled - whole).max() < 0.05
+    assert np.mean((tiled > 0.5) != (whole > 0.5)) < 1e-3
+
+
+# Resampling
+
+
+def test_resize_to_the_same_shape_changes_nothing():
+    image = noise((5, 7))
+    assert np.array_equal(resize(image, (5, 7)), image)
+
+
+def test_resize_keeps_a_ramp_a_ramp():
+    ramp = np.broadcast_to(np.linspace(0, 1, 40, dtype=np.float32), (40, 40)).copy()
+    for n in (20, 80):
+        pixel = 40 / n
+        expected = ((np.arange(n) + 0.5) * pixel - 0.5) / 39
+        inside = slice(n // 8, -n // 8)
+        np.testing.assert_allclose(resize(ramp, (n, n))[n // 2, inside], expected[inside], atol=1e-5)
+
+
+def test_resize_averages_where_it_shrinks():
+    """Each new pixel stands for 16: what is left of noise is a quarter of its spread, or less."""
+    image = noise((128, 128))
+    assert resize(image, (32, 32)).std() < image.std() / 4
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1)])
+def test_resize_of_and_to_single_pixels(shape):
+    np.testing.assert_allclose(resize(np.full((2, *shape), 0.25, np.float32), (3, 2)), np.full((2, 3, 2), 0.25), 1e-6)
+    assert resize(noise((2, 9, 8)), shape).shape == (2, *shape)

@@ -1,0 +1,176 @@
+"""Grey values of any type and unit become the network's input."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from skimage.exposure import equalize_hist
+
+from deepsplit_core.config import PreprocessingConfig
+from deepsplit_core.preprocessing import check_image, is_constant, preprocess
+
+EQUALISE = PreprocessingConfig("equalise")
+PERCENTILE = PreprocessingConfig("percentile")
+BOTH = pytest.mark.parametrize("config", [EQUALISE, PERCENTILE], ids=["equalise", "percentile"])
+
+
+def counts(shape=(40, 30), seed=0):
+    """A skewed 12-bit image, as a camera gives it."""
+    return (np.random.default_rng(seed).gamma(2, 300, shape)).clip(0, 4095).astype(np.uint16)
+
+
+# What is accepted
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.uint16, np.int64, np.float16, np.float32, np.float64])
+def test_every_grey_type_is_accepted(dtype):
+    image = np.eye(4).astype(dtype)
+    assert check_image(image) is image
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((5, 4), complex), "values of type complex128, but integers, floats or bools are needed"),
+        (np.array([["a"]]), "values of type <U1"),
+        (np.array([[None]]), "values of type object"),
+        (np.zeros((5, 4, 3)), r"3 colour channels \(shape \(5, 4, 3\)\).*convert it to grey"),
+        (np.zeros((5, 4, 4)), "4 colour channels"),
+        (np.zeros((9, 5, 6)), r"3 dimensions \(shape \(9, 5, 6\)\).*choose one plane or one channel"),
+        (np.zeros(5), "1 dimensions"),
+        (np.float32(3), "0 dimensions"),
+        (np.zeros((2, 0)), r"no pixels \(shape \(2, 0\)\)"),
+        (np.array([[1, np.nan], [2, 3]]), "NaN or infinity in 1 of 4 pixels"),
+        (np.array([[1, np.inf], [-np.inf, 3]]), "NaN or infinity in 2 of 4 pixels"),
+    ],
+)
+def test_everything_else_is_refused_by_one_sentence(image, message):
+    with pytest.raises(ValueError, match=message) as error:
+        check_image(image)
+    assert "\n" not in str(error.value)
+
+
+def test_constant_images():
+    assert is_constant(np.full((3, 4), 7))
+    assert not is_constant(np.array([[0, 0], [0, 1]]))
+
+
+def test_constant_inside_a_mask():
+    image = np.array([[5, 5], [5, 9]])
+    assert is_constant(image, image == 5)
+    assert not is_constant(image, np.ones((2, 2), bool))
+    assert is_constant(image, np.zeros((2, 2), bool))
+
+
+# What comes out
+
+
+@BOTH
+def test_output_is_float32_from_0_to_1(config):
+    result = preprocess(counts(), config)
+    assert (result.dtype, result.shape) == (np.float32, (40, 30))
+    assert (result.min() >= 0) and (result.max() == 1)
+
+
+@BOTH
+def test_callers_image_is_not_modified(config):
+    for dtype in (np.uint16, np.float32):
+        image = counts().astype(dtype)
+        before = image.copy()
+        preprocess(image, config)[:] = -1
+        assert np.array_equal(image, before)
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.float32, np.float64])
+def test_type_does_not_matter(config, dtype):
+    np.testing.assert_allclose(preprocess(counts().astype(dtype), config), preprocess(counts(), config), atol=1e-6)
+
+
+@BOTH
+@given(factor=st.floats(1e-6, 1e6), offset=st.floats(-10, 10))
+def test_unit_does_not_matter(config, factor, offset):
+    image = counts().astype(np.float64) / 4095
+    expected = preprocess(image, config)
+    np.testing.assert_allclose(preprocess((image + offset) * factor, config), expected, atol=2e-3)
+
+
+@BOTH
+@pytest.mark.parametrize("image", [np.array([[10**9, 10**9 + 1]]), np.array([[1.0, 1.0 + 1e-9]])])
+def test_narrow_range_is_not_lost(config, image):
+    """What differs in the caller's type is told apart, though float32 could not."""
+    assert preprocess(image, config).tolist() in ([[0, 1]], [[0.5, 1]])
+
+
+@BOTH
+def test_order_of_grey_values_is_kept(config):
+    image, result = counts(), preprocess(counts(), config)
+    assert (np.diff(result.ravel()[np.argsort(image, axis=None)]) >= 0).all()
+
+
+@BOTH
+def test_two_values_stay_apart(config):
+    image = np.zeros((64, 64), bool)
+    image[3, 4] = True  # less than one in a thousand: both percentiles are 0
+    result = preprocess(image, config)
+    assert result[3, 4] == 1
+    assert result[0, 0] < 1
+
+
+# Equalisation
+
+
+def test_equalised_values_are_spread_evenly():
+    result = preprocess(counts((200, 200)), EQUALISE)
+    shares, _ = np.histogram(result, bins=10, range=(0, 1))
+    np.testing.assert_allclose(shares / result.size, 0.1, atol=0.01)
+
+
+def test_equalisation_gives_the_share_of_pixels_not_brighter():
+    image = np.array([[0, 0, 1, 5]], np.uint8)
+    np.testing.assert_allclose(preprocess(image, EQUALISE), [[0.5, 0.5, 0.75, 1]], atol=1e-4)
+
+
+def test_equalisation_is_scikit_images():
+    image = np.random.default_rng(0).normal(0, 1, (100, 100)).astype(np.float32)
+    np.testing.assert_allclose(preprocess(image, EQUALISE), equalize_hist(image, nbins=65536), atol=1e-3)
+
+
+@pytest.mark.parametrize("brightest", range(200, 220))
+def test_equalised_background_does_not_depend_on_the_brightest_pixel(brightest):
+    """Half of the pixels have one value, as the background of an 8-bit image: it stays in one place."""
+    image = np.full((10, 20), 10, np.uint8)
+    image[:5] = np.arange(100).reshape(5, 20) + 50
+    image[0, 0] = 0
+    image[4, 19] = brightest
+    assert preprocess(image, EQUALISE)[9, 9] == pytest.approx(101 / 200, abs=1e-3)
+
+
+def test_equalisation_tells_all_16_bit_values_apart():
+    image = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    assert np.unique(preprocess(image, EQUALISE)).size > 65000
+
+
+# Percentiles
+
+
+def test_percentiles_become_0_and_1():
+    image = np.arange(1001, dtype=np.uint16).reshape(7, 143)
+    result = preprocess(image, PreprocessingConfig("percentile", low=10, high=90))
+    for value, expected in ((0, 0), (100, 0), (500, 0.5), (900, 1), (1000, 1)):
+        assert result.ravel()[value] == pytest.approx(expected)
+
+
+# Mask
+
+
+@BOTH
+def test_values_are_judged_inside_the_mask_alone(config):
+    image = counts()
+    mask = np.zeros(image.shape, bool)
+    mask[:, :20] = True
+    other = image.copy()
+    other[~mask] = 65535
+    alone = preprocess(image[:, :20], config)
+    np.testing.assert_allclose(preprocess(other, config, mask)[:, :20], alone, atol=1e-6)
+    assert 0 <= preprocess(other, config, mask).max() <= 1

@@ -1,0 +1,286 @@
+"""The whole flow, on a network whose answer is known: cells are brighter than 0.3, contact is grey 0.6."""
+
+import numpy as np
+import pytest
+from drawing import as_sets, contact, disc, discs, grid_of_pairs, photograph
+from networks import CONTACT_GREY, card_of, wired_network, write_weights
+
+import deepsplit_core
+from deepsplit_core import SegmentConfig, SplittingConfig, evaluate, predict, segment, split_prediction
+from deepsplit_core.weights import read_card
+
+PAIR = discs((40, 60), [(20, 18, 12), (20, 40, 12)])
+
+
+def drawn(labels):
+    """An image that the wired network reads: background 0, cells 1, contact between."""
+    return np.where(contact(labels), CONTACT_GREY, labels > 0).astype(np.float32)
+
+
+def run(image, weights, mask=None, **settings):
+    config = SegmentConfig(model=str(weights), device="cpu", **settings)
+    return split_prediction(predict(image, config, mask), config)
+
+
+def test_drawn_cells_come_back(wired_weights):
+    labels = segment(drawn(PAIR), str(wired_weights), device="cpu")
+    assert labels.dtype == np.int32
+    assert as_sets(labels) == as_sets(PAIR)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
+def test_any_unit_and_type_gives_the_same_cells(wired_weights, dtype):
+    image = (drawn(PAIR) * 200 + 30).astype(dtype)
+    assert as_sets(segment(image, str(wired_weights), device="cpu")) == as_sets(PAIR)
+
+
+def test_bool_image(wired_weights):
+    labels = segment(discs((40, 40), [(10, 10, 6), (28, 25, 8)]) > 0, str(wired_weights), device="cpu")
+    assert labels.max() == 2
+
+
+def test_image_is_not_modified(wired_weights):
+    image = drawn(PAIR)
+    before = image.copy()
+    segment(image, str(wired_weights), device="cpu")
+    assert np.array_equal(image, before)
+
+
+def test_lists_and_read_only_arrays_are_images(wired_weights):
+    image = drawn(PAIR)
+    image.flags.writeable = False
+    assert segment(image, str(wired_weights), device="cpu").max() == 2
+    assert segment(image.tolist(), str(wired_weights), device="cpu").max() == 2
+
+
+# Sizes and empty images
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (15, 17), (5000, 37)])
+def test_any_size(tiny_weights, shape):
+    image = np.random.default_rng(0).integers(0, 4096, shape, dtype=np.uint16)
+    labels = segment(image, str(tiny_weights), device="cpu")
+    assert (labels.shape, labels.dtype) == (shape, np.int32)
+
+
+def test_cells_at_both_ends_of_a_long_image(wired_weights):
+    truth = discs((2500, 37), [(12, 18, 8), (1020, 18, 8), (1030, 30, 4), (2490, 18, 8)])
+    assert as_sets(segment(drawn(truth), str(wired_weights), device="cpu", watershed=False)) == as_sets(truth)
+
+
+@pytest.mark.parametrize("value", [0, 7, 65535])
+def test_constant_image_has_no_cells(wired_weights, value):
+    result = run(np.full((30, 20), value, np.uint16), wired_weights)
+    assert not result.labels.any()
+    assert result.n_cuts == 0
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.full((4, 4), np.nan), "NaN or infinity in 16 of 16 pixels"),
+        (np.zeros((4, 4, 3)), "3 colour channels"),
+        (np.zeros((5, 4, 6)), "3 dimensions"),
+        (np.zeros((0, 4)), "no pixels"),
+    ],
+)
+def test_unusable_images_are_refused(wired_weights, image, message):
+    with pytest.raises(ValueError, match=message):
+        segment(image, str(wired_weights), device="cpu")
+
+
+# Settings
+
+
+def test_unknown_setting_is_refused():
+    with pytest.raises(ValueError, match=r"SegmentConfig does not know \['diametre'\]; it knows .*'diameter'"):
+        segment(np.zeros((4, 4)), diametre=30)
+
+
+def test_settings_reach_the_splitting(wired_weights):
+    image = drawn(PAIR)
+    assert run(image, wired_weights, smallest_cell=1000).labels.max() == 0
+    assert run(image, wired_weights, separation_threshold=1).labels.max() == 1
+    with_gap = run(image, wired_weights, contact_to_cells=False).labels
+    assert with_gap.max() == 2
+    assert not with_gap[contact(PAIR)].any()
+
+
+def test_watershed_setting_and_cuts_are_reported(wired_weights):
+    whole = (PAIR > 0).astype(np.float32)  # no contact drawn: the watershed has to find it
+    cut = run(whole, wired_weights, longest_cut=14)
+    assert (cut.labels.max(), cut.n_cuts) == (2, 1)
+    assert run(whole, wired_weights, longest_cut=14, watershed=False).labels.max() == 1
+    assert run(whole, wired_weights, longest_cut=1).labels.max() == 1
+
+
+def test_unset_settings_are_the_cards(tmp_path):
+    network = wired_network()
+    card = card_of(network, splitting=SplittingConfig(smallest_cell=1000))
+    path = write_weights(tmp_path / "w.safetensors", network, card)
+    assert run(drawn(PAIR), path).labels.max() == 0
+    assert run(drawn(PAIR), path, smallest_cell=10).labels.max() == 2
+
+
+def test_wrong_setting_is_refused(wired_weights):
+    with pytest.raises(ValueError, match=r"segmentation_threshold is 1\.5, but it must be "):
+        run(drawn(PAIR), wired_weights, segmentation_threshold=1.5)
+
+
+def test_cells_at_the_border_are_discarded_if_so_asked(wired_weights):
+    truth = discs((40, 60), [(4, 20, 9), (24, 40, 8)])
+    assert run(drawn(truth), wired_weights).labels.max() == 2
+    inner = run(drawn(truth), wired_weights, discard_border=True).labels
+    assert as_sets(inner) == as_sets(np.where(truth == 2, 1, 0))
+
+
+# Expected diameter
+
+
+@pytest.mark.parametrize("diameter", [5, 10, 20, 33])
+def test_diameter_rescales_for_the_network_and_back(wired_weights, diameter):
+    """Cells of any diameter look to the network as those it was trained on (10 pixels)."""
+    scale = diameter / 10
+    circles = [(y * scale, x * scale, 5 * scale) for y, x in ((10, 10), (10, 30), (30, 12), (28, 34))]
+    truth = discs((round(41 * scale), round(47 * scale)), circles)
+    result = run((truth > 0).astype(np.float32), wired_weights, diameter=diameter)
+    assert result.labels.shape == truth.shape
+    assert result.prediction.scale == scale
+    scores = evaluate(result.labels, truth)
+    assert (scores.n_predicted, scores.matched_above_half) == (4, 4)
+    assert scores.dsc > 0.9
+
+
+def test_network_sees_the_rescaled_image(wired_weights, monkeypatch):
+    from deepsplit_core import inference
+
+    seen = []
+    original = inference.predict
+
+    def spy(network, image, *rest):
+        seen.append(image.shape)
+        return original(network, image, *rest)
+
+    monkeypatch.setattr(inference, "predict", spy)
+    run(drawn(PAIR), wired_weights, diameter=20)
+    run(drawn(PAIR), wired_weights, diameter=5)
+    run(drawn(PAIR), wired_weights)
+    assert seen == [(20, 30), (80, 120), (40, 60)]
+
+
+def test_sizes_of_the_card_follow_the_diameter_and_those_of_the_user_do_not(wired_weights):
+    # The card's smallest cell is 5 pixels at a diameter of 10: 20 pixels at 20.
+    image = np.zeros((60, 60), np.float32)
+    image[4:8, 4:8] = image[20:40, 20:40] = 1  # 16 and 400 pixels
+    assert run(image, wired_weights).labels.max() == 2
+    assert run(image, wired_weights, diameter=20).labels.max() == 1
+    assert run(image, wired_weights, diameter=20, smallest_cell=5).labels.max() == 2
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 400)])
+def test_shrinking_leaves_a_pixel_at_least(wired_weights, shape):
+    image = np.random.default_rng(0).random(shape)
+    assert run(image, wired_weights, diameter=100).labels.shape == shape
+
+
+@pytest.mark.parametrize("diameter", [101, float("inf"), 1e9])
+def test_diameter_far_from_the_cards_is_refused(wired_weights, diameter):
+    """An image is not enlarged until memory ends, nor shrunk to a single pixel."""
+    with pytest.raises(ValueError, match="diameter"):
+        run(drawn(PAIR), wired_weights, diameter=diameter)
+
+
+# Mask
+
+
+def test_no_cells_outside_the_mask(wired_weights):
+    truth = discs((40, 80), [(20, 18, 12), (20, 60, 12)])
+    mask = np.zeros(truth.shape, bool)
+    mask[:, :40] = True
+    result = run(drawn(truth), wired_weights, mask)
+    assert as_sets(result.labels) == as_sets(np.where(truth == 1, 1, 0))
+    assert not result.prediction.probabilities[:, ~mask].any()
+
+
+def test_threshold_that_would_make_everything_cell_is_refused(wired_weights):
+    """A probability of 0 is at least 0: outside the mask, and in a constant image, there would be cells."""
+    for image, mask in ((drawn(PAIR), disc(PAIR.shape, (20, 18), 14)), (np.zeros((30, 20)), None)):
+        with pytest.raises(ValueError, match="segmentation_threshold"):
+            run(image, wired_weights, mask, segmentation_threshold=0.0)
+    mask = disc(PAIR.shape, (20, 18), 14)
+    assert not run(drawn(PAIR), wired_weights, mask, segmentation_threshold=1e-6).labels[~mask].any()
+
+
+def test_grey_values_outside_the_mask_do_not_count(wired_weights):
+    truth = discs((40, 80), [(20, 18, 12), (20, 60, 12)])
+    image = drawn(truth)
+    mask = np.zeros(truth.shape, bool)
+    mask[:, :40] = True
+    image[:, 40:] *= 1000  # as brightest, it would make everything else black
+    assert run(image, wired_weights, mask).labels.max() == 1
+
+
+def test_constant_inside_the_mask_has_no_cells(wired_weights):
+    assert not run(drawn(PAIR), wired_weights, mask=PAIR == 0).labels.any()
+    assert not run(drawn(PAIR), wired_weights, mask=np.zeros(PAIR.shape, bool)).labels.any()
+
+
+def test_mask_of_another_shape_is_refused(wired_weights):
+    with pytest.raises(ValueError, match=r"mask has the shape \(40, 59\), its image \(40, 60\)"):
+        run(drawn(PAIR), wired_weights, mask=np.ones((40, 59), bool))
+
+
+# What is reported
+
+
+def test_prediction_tells_how_it_was_made(wired_weights):
+    prediction = run(drawn(PAIR), wired_weights).prediction
+    assert prediction.card == read_card(wired_weights)
+    assert prediction.probabilities.shape == (2, *PAIR.shape)
+    assert (prediction.device, prediction.scale) == ("cpu", 1.0)
+    assert prediction.dtype in ("float32", "bfloat16")
+    assert len(prediction.sha256) == 64
+    assert prediction.seconds > 0
+
+
+def test_splitting_again_needs_no_network(wired_weights):
+    """The settings of the splitting can be tried on one prediction."""
+    config = SegmentConfig(model=str(wired_weights), device="cpu")
+    prediction = predict(drawn(PAIR), config)
+    wired_weights.unlink()
+    for smallest_cell, n in ((10, 2), (1000, 0)):
+        again = SegmentConfig(model="gone", smallest_cell=smallest_cell)
+        assert split_prediction(prediction, again).labels.max() == n
+
+
+# The bundled model
+
+
+def test_bundled_model_splits_touching_nuclei():
+    circles, shape = grid_of_pairs(3, 3)
+    truth = discs(shape, circles)
+    labels = segment(photograph(truth), device="cpu")
+    assert abs(int(labels.max()) - 18) <= 1
+    assert evaluate(labels, truth).cds >= 0.9
+
+
+def test_bundled_model_at_twice_the_size():
+    circles, shape = grid_of_pairs(2, 2, radius=20, apart=36, spacing=96)
+    truth = discs(shape, circles)
+    diameter = 2 * read_card(deepsplit_core.weights.find("nuclei")).diameter
+    labels = segment(photograph(truth, blur=2), device="cpu", diameter=diameter)
+    assert evaluate(labels, truth).cds >= 0.85
+
+
+@pytest.mark.parametrize("folder", ["dsb2018", "bbbc039"])
+def test_bundled_model_on_real_nuclei(shared_data, folder):
+    """Three annotated images of each kind: no measurement, but a model or a change that breaks them shows."""
+    from training.annotations import find_annotations
+    from training.evaluation import predict_all, score
+
+    model = deepsplit_core.load_model("nuclei", "cpu")
+    images = predict_all(model, find_annotations(shared_data / folder)[5:8])
+    scores = score(images, model.card.splitting)
+    assert scores.n_true > 30
+    assert scores.dsc > 0.8
+    assert scores.cds > 0.7

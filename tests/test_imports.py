@@ -1,0 +1,100 @@
+"""Imports point one way, plugins -> deepsplit_core <- training, and stay light."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+PARTS = ("deepsplit_core", "training", "plugins")
+
+
+def sources(root, part):
+    return sorted((root / part).rglob("*.py"))
+
+
+def imported(path):
+    """The top-level packages that a file imports anywhere, relative imports left out."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize(
+    ("part", "forbidden"),
+    [
+        ("deepsplit_core", {"training", "plugins", "cellprofiler", "cellprofiler_core", "tests"}),
+        ("training", {"plugins", "cellprofiler", "cellprofiler_core", "tests"}),
+        ("plugins", {"training", "tests"}),
+    ],
+)
+def test_imports_run_one_way(root, part, forbidden):
+    files = sources(root, part)
+    assert files
+    assert {str(path): imported(path) & forbidden for path in files if imported(path) & forbidden} == {}
+
+
+def test_training_and_plugin_build_on_the_core(root):
+    for part in ("training", "plugins"):
+        assert any("deepsplit_core" in imported(path) for path in sources(root, part))
+
+
+@pytest.mark.parametrize("part", ["deepsplit_core", "plugins"])
+def test_core_and_plugin_are_python_3_8(root, part):
+    for path in sources(root, part):
+        ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=(3, 8))
+
+
+@pytest.mark.parametrize("part", ["deepsplit_core", "plugins"])
+def test_newer_annotations_are_never_evaluated(root, part):
+    """`list[int]` and `int | None` mean an error in Python 3.8 where the file does not postpone them."""
+    for path in sources(root, part):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        postponed = any(isinstance(n, ast.ImportFrom) and n.module == "__future__" for n in tree.body)
+        annotations = [n.annotation for n in ast.walk(tree) if isinstance(n, (ast.AnnAssign, ast.arg)) and n.annotation]
+        annotations += [n.returns for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.returns]
+        newer = [ast.unparse(a) for a in annotations if is_newer(a)]
+        assert postponed or not newer, (path, newer)
+
+
+def is_newer(annotation):
+    return any(
+        (isinstance(n, ast.BinOp) and isinstance(n.op, ast.BitOr))
+        or (isinstance(n, ast.Subscript) and getattr(n.value, "id", "") in {"list", "dict", "tuple", "type", "set"})
+        for n in ast.walk(annotation)
+    )
+
+
+def run_python(root, code):
+    return subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+
+
+def test_importing_the_core_loads_neither_torch_nor_scikit_image(root):
+    heavy = "{'torch', 'skimage', 'tifffile', 'imageio', 'safetensors', 'tqdm'}"
+    run = run_python(root, f"import sys, deepsplit_core; print(sorted({heavy} & set(sys.modules)))")
+    assert run.stdout.strip() == "[]", run.stderr
+
+
+def test_public_names_are_there_and_no_others(root):
+    import deepsplit_core
+
+    assert sorted(deepsplit_core.__all__) == deepsplit_core.__all__
+    for name in deepsplit_core.__all__:
+        assert getattr(deepsplit_core, name).__doc__
+
+
+def test_help_is_there_at_once(root):
+    """Without torch: an answer within a second, not ten."""
+    code = (
+        "import sys; from deepsplit_core.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert not {'torch', 'skimage'} & set(sys.modules), 'heavy'"
+    )
+    run = run_python(root, code)
+    assert run.returncode == 0, run.stderr
+    assert "usage:" in run.stdout

@@ -1,0 +1,90 @@
+"""Drawn annotated images, and a run so small that it takes seconds."""
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from drawing import discs, photograph
+
+TINY = """
+seed = 1
+view = 32
+batch = 2
+segmentation_epochs = 2
+separation_epochs = 2
+epoch_steps = 2
+learning_rate = 1e-2
+
+[network]
+architecture = "deepsplit"
+base_width = 2
+n_levels = 3
+dropout = 0.2
+normalisation = "batch"
+
+[preprocessing]
+method = "percentile"
+
+[augmentation]
+elastic = 1.0
+noise = 0.02
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums are added in one order, so that runs can be compared bit for bit."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+def draw_field(seed, shape=(48, 52)):
+    """Image and labels of a field with a touching pair and a single cell."""
+    rng = np.random.default_rng(seed)
+    y, x = rng.uniform(10, 16, 2)
+    labels = discs(shape, [(y, x, 7), (y + 2, x + 13, 7), (34 + rng.uniform(-2, 2), 30, 8)])
+    return photograph(labels, seed=seed), labels
+
+
+def write_folder(folder, n):
+    """Write n annotated images, `images/` and `labels/`, and return the folder."""
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True)
+    for i in range(n):
+        image, labels = draw_field(i)
+        tifffile.imwrite(folder / "images" / f"field{i}.tif", image)
+        tifffile.imwrite(folder / "labels" / f"field{i}.tif", labels.astype(np.uint16))
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder of six annotated images."""
+    return write_folder(tmp_path / "drawn", 6)
+
+
+@pytest.fixture
+def preset(tmp_path):
+    """The TOML file of the tiny run."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture
+def config(preset):
+    """The configuration of the tiny run."""
+    from training.cli import read_config
+
+    return read_config(str(preset))
+
+
+@pytest.fixture
+def samples(config, data):
+    """The six images, ready for training."""
+    from training.annotations import find_annotations
+    from training.dataset import load_samples
+
+    return load_samples(find_annotations(data), config)

@@ -1,0 +1,111 @@
+"""Annotated images on disk: partners are found, divided once, and checked against each other."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from training.annotations import Annotation, find_annotations, split_annotations
+
+
+def annotations(n, folder="f"):
+    return [Annotation(f"{folder}/{i:03}", None, None) for i in range(n)]
+
+
+def names(parts):
+    return {part: [annotation.name for annotation in found] for part, found in parts.items()}
+
+
+def test_partners_are_found_and_read(data):
+    found = find_annotations(data)
+    assert [annotation.name for annotation in found] == [f"drawn/field{i}" for i in range(6)]
+    image, labels = found[2].read()
+    assert np.array_equal(image, tifffile.imread(data / "images" / "field2.tif"))
+    assert np.array_equal(labels, tifffile.imread(data / "labels" / "field2.tif"))
+    assert labels.dtype == np.int32
+
+
+def test_partners_may_be_of_two_kinds_of_files(data):
+    from deepsplit_core.images import write_png
+
+    write_png(data / "images" / "field0.png", np.zeros((48, 52), np.uint8))
+    (data / "images" / "field0.tif").unlink()
+    assert find_annotations(data)[0].image_path.name == "field0.png"
+
+
+def test_other_files_are_left_out(data):
+    (data / "images" / "README.txt").write_text("about")
+    assert len(find_annotations(data)) == 6
+
+
+def test_missing_partners_are_all_named(data):
+    (data / "images" / "field1.tif").unlink()
+    (data / "labels" / "field4.tif").unlink()
+    with pytest.raises(ValueError, match=r"2 files have no partner .*\['field1', 'field4'\]"):
+        find_annotations(data)
+
+
+def test_two_images_of_one_name_are_refused(data):
+    """Else one of them would silently be left out."""
+    from deepsplit_core.images import write_png
+
+    write_png(data / "images" / "field0.png", np.zeros((48, 52), np.uint8))
+    with pytest.raises(ValueError, match="field0"):
+        find_annotations(data)
+
+
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_missing_folder(tmp_path, kind):
+    (tmp_path / ("labels" if kind == "images" else "images")).mkdir()
+    with pytest.raises(ValueError, match=f"has no folder '{kind}'"):
+        find_annotations(tmp_path)
+
+
+def test_empty_folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    with pytest.raises(ValueError, match="holds no .tif"):
+        find_annotations(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros((48, 51), np.uint16), r"of shape \(48, 51\), but its image field0.tif is of shape \(48, 52\)"),
+        (np.zeros((48, 52, 3), np.uint16), r"of shape \(48, 52, 3\)"),
+        (np.zeros((48, 52), np.float32), "holds float32 values, but labels are integers"),
+    ],
+)
+def test_labels_that_do_not_fit(data, labels, message):
+    tifffile.imwrite(data / "labels" / "field0.tif", labels)
+    with pytest.raises(ValueError, match=message):
+        find_annotations(data)[0].read()
+
+
+# Division
+
+
+@pytest.mark.parametrize(("n", "counts"), [(3, (1, 1, 1)), (5, (3, 1, 1)), (50, (40, 5, 5)), (200, (160, 20, 20))])
+def test_shares_are_the_papers(n, counts):
+    """80 %, 10 %, 10 % (3.1)."""
+    parts = split_annotations(annotations(n), seed=0)
+    assert tuple(len(parts[part]) for part in ("train", "validation", "test")) == counts
+    every = [name for found in names(parts).values() for name in found]
+    assert sorted(every) == [f"f/{i:03}" for i in range(n)]
+
+
+def test_division_depends_on_seed_and_names_alone():
+    parts = names(split_annotations(annotations(30), seed=3))
+    assert names(split_annotations(annotations(30)[::-1], seed=3)) == parts
+    assert names(split_annotations(annotations(30), seed=4)) != parts
+
+
+def test_division_is_random_not_by_name():
+    parts = names(split_annotations(annotations(100), seed=0))
+    assert parts["test"] != sorted(parts["test"] + parts["train"])[: len(parts["test"])]
+    assert max(parts["test"]) > min(parts["train"])
+    assert min(parts["test"]) < max(parts["train"])
+
+
+def test_too_few_images():
+    with pytest.raises(ValueError, match="2 annotated images cannot be divided"):
+        split_annotations(annotations(2), seed=0)

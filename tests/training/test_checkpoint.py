@@ -1,0 +1,105 @@
+"""The state of a run on disk."""
+
+import pickle
+
+import pytest
+import torch
+from networks import random_network
+
+from training.checkpoint import Checkpoint, read_checkpoint
+
+
+@pytest.fixture
+def network(config):
+    return random_network(dropout=0.2, normalisation="batch")
+
+
+def saved(path, config, network, **values):
+    checkpoint = Checkpoint(path, config)
+    optimiser = torch.optim.Adam(network.parameters())
+    network(torch.rand(2, 1, 8, 8)).sum().backward()
+    optimiser.step()
+    values = {"stage": "separation", "epoch": 3, "best_loss": 0.25, "is_best": True, **values}
+    checkpoint.save(network, optimiser, **values)
+    return checkpoint, optimiser
+
+
+def test_state_comes_back(tmp_path, config, network):
+    _, optimiser = saved(tmp_path / "c.pt", config, network)
+    other = random_network(seed=1, dropout=0.2, normalisation="batch")
+    position = Checkpoint(tmp_path / "c.pt", config).load(other)
+    assert (position.stage, position.epoch, position.best_loss) == ("separation", 3, 0.25)
+    assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), other.state_dict().values()))
+    moments = position.optimiser["state"][0]["exp_avg"]
+    assert torch.equal(moments, optimiser.state_dict()["state"][0]["exp_avg"])
+
+
+def test_best_weights_are_kept_while_the_network_goes_on(tmp_path, config, network):
+    checkpoint, optimiser = saved(tmp_path / "c.pt", config, network)
+    best = {name: value.clone() for name, value in network.state_dict().items()}
+    torch.nn.init.ones_(network.segmentation_head.weight)
+    checkpoint.save(network, optimiser, "separation", 4, 0.25, is_best=False)
+    state = read_checkpoint(tmp_path / "c.pt")
+    assert torch.equal(state["best"]["segmentation_head.weight"], best["segmentation_head.weight"])
+    assert (state["network"]["segmentation_head.weight"] == 1).all()
+    checkpoint.load_best(network)
+    assert torch.equal(network.segmentation_head.weight, best["segmentation_head.weight"])
+
+
+def test_next_stage_starts_a_new_best(tmp_path, config, network):
+    checkpoint, optimiser = saved(tmp_path / "c.pt", config, network)
+    checkpoint.load_best(network)
+    torch.nn.init.ones_(network.segmentation_head.weight)
+    checkpoint.save(network, optimiser, "separation", 0, 9.0, is_best=False)
+    assert (read_checkpoint(tmp_path / "c.pt")["best"]["segmentation_head.weight"] == 1).all()
+
+
+def test_no_best_before_the_first_epoch(tmp_path, config, network):
+    with pytest.raises(ValueError, match="No epoch of this run is complete"):
+        Checkpoint(tmp_path / "c.pt", config).load_best(network)
+
+
+def test_configuration_travels_along(tmp_path, config, network):
+    saved(tmp_path / "c.pt", config, network)
+    assert type(config).from_dict(read_checkpoint(tmp_path / "c.pt")["config"]) == config
+
+
+def test_failed_write_keeps_the_old_state(tmp_path, config, network, monkeypatch):
+    checkpoint, optimiser = saved(tmp_path / "c.pt", config, network)
+
+    def half(state, part):
+        part.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="no space left"):
+        checkpoint.save(network, optimiser, "separation", 4, 0.1, is_best=True)
+    monkeypatch.undo()
+    assert read_checkpoint(tmp_path / "c.pt")["epoch"] == 3
+    assert list(tmp_path.glob("*part*")) + list(tmp_path.glob(".*part*")) == []
+
+
+class Trap:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("save", [lambda o, p: p.write_bytes(pickle.dumps(o)), torch.save], ids=["pickle", "torch"])
+def test_nothing_in_it_is_executed(tmp_path, save):
+    save({"network": Trap(tmp_path / "sprung")}, tmp_path / "c.pt")
+    with pytest.raises(ValueError, match=r"c\.pt"):
+        read_checkpoint(tmp_path / "c.pt")
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04" + bytes(50)], ids=["empty", "text", "cut"])
+def test_damaged_file_is_named(tmp_path, content):
+    (tmp_path / "c.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"c\.pt"):
+        read_checkpoint(tmp_path / "c.pt")

@@ -1,0 +1,190 @@
+"""The command line of training: a whole round, and what is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+
+from deepsplit_core.cli import main as deepsplit
+from deepsplit_core.images import read_image
+from training.checkpoint import read_checkpoint
+from training.cli import main, read_config, read_split
+
+ABOUT = {"name": "drawn", "description": "Drawn discs", "data": [{"name": "drawn", "licence": "CC0"}]}
+
+
+def train(data, run, preset, *options):
+    folders = data if isinstance(data, list) else [data]
+    return main(["train", "--data", *map(str, folders), "--output", str(run), "--preset", str(preset), *options])
+
+
+@pytest.mark.parametrize("preset", ["nuclei", "paper"])
+def test_presets_are_read(preset):
+    assert read_config(preset).network.architecture == "deepsplit"
+
+
+def test_papers_preset_is_the_papers():
+    config = read_config("paper")
+    assert (config.network.base_width, config.network.n_levels, config.network.dropout) == (64, 5, 0.2)
+    assert config.network.normalisation == "none"
+    assert config.preprocessing.method == "equalise"
+    assert (config.freeze_trunk, config.segmentation_loss_weight) == (False, 0.3)
+    assert config.targets.class_balance
+    assert (config.augmentation.zoom, config.augmentation.gamma, config.augmentation.noise) == (1, 1, 0)
+
+
+def test_a_whole_round(data, preset, tmp_path, capsys):
+    """Train, export, evaluate, and segment an image with the result."""
+    run, weights, out = tmp_path / "run", tmp_path / "drawn.safetensors", tmp_path / "out"
+    assert train(data, run, preset) == 0
+    assert {"checkpoint.pt", "metrics.csv", "split.json"} <= {path.name for path in run.iterdir()}
+
+    (tmp_path / "about.json").write_text(json.dumps(ABOUT))
+    export = ["export", str(run), "--about", str(tmp_path / "about.json"), "--output", str(weights)]
+    assert main(export) == 0
+
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--model", str(weights), "--device", "cpu"]) == 0
+    assert "segmentation alone" in capsys.readouterr().out
+
+    image = data / "images" / "field0.tif"
+    assert deepsplit(["segment", str(image), "--model", str(weights), "--output", str(out)]) == 0
+    assert read_image(out / "field0_labels.tif").shape == (48, 52)
+
+
+def test_resumed_run_ends_like_an_uninterrupted_one(data, preset, tmp_path):
+    assert train(data, tmp_path / "run", preset) == 0
+    whole = read_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    assert train(data, tmp_path / "run", preset, "--resume") == 0
+    assert read_checkpoint(tmp_path / "run" / "checkpoint.pt")["epoch"] == whole["epoch"]
+
+
+def test_division_is_written_down(data, preset, tmp_path):
+    assert train(data, tmp_path / "run", preset) == 0
+    parts = read_split(tmp_path / "run")
+    assert sorted(a.name for part in parts.values() for a in part) == [f"drawn/field{i}" for i in range(6)]
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    assert {part: [a.name for a in found] for part, found in parts.items()} == {p: split[p] for p in parts}
+
+
+def test_folders_are_divided_one_by_one(data, preset, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    assert train([data, other], tmp_path / "run", preset) == 0
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    for part in ("validation", "test"):
+        assert [name.split("/")[0] for name in split[part]] == ["drawn", "other"]
+
+
+def refused(capsys, *arguments):
+    """The one line with which `train` refuses."""
+    assert train(*arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_folders_of_one_name_are_refused_or_kept_apart(data, preset, tmp_path):
+    """Their images have one name, so that a division by name would mix them up."""
+    other = tmp_path / "again" / "drawn"
+    shutil.copytree(data, other)
+    for i in range(6):
+        tifffile.imwrite(other / "images" / f"field{i}.tif", np.eye(48, 52, i, dtype=np.uint16))
+    if train([data, other], tmp_path / "run", preset) == 0:
+        images = [a.image_path for part in read_split(tmp_path / "run").values() for a in part]
+        assert len(images) == len(set(images)) == 12
+
+
+def test_missing_partner(data, preset, tmp_path, capsys):
+    (data / "labels" / "field2.tif").unlink()
+    assert "['field2']" in refused(capsys, data, tmp_path / "run", preset)
+
+
+def test_sizes_that_differ(data, preset, tmp_path, capsys):
+    for i in range(6):
+        tifffile.imwrite(data / "labels" / f"field{i}.tif", np.zeros((9, 9), np.uint16))
+    line = refused(capsys, data, tmp_path / "run", preset)
+    assert "(9, 9)" in line
+    assert "(48, 52)" in line
+
+
+def test_existing_run(data, preset, tmp_path, capsys):
+    assert train(data, tmp_path / "run", preset) == 0
+    before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    capsys.readouterr()
+    assert "holds a run already: add --resume" in refused(capsys, data, tmp_path / "run", preset)
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
+
+
+def test_resume_without_a_run(data, preset, tmp_path, capsys):
+    assert "start the run without --resume" in refused(capsys, data, tmp_path / "run", preset, "--resume")
+
+
+def test_resume_with_another_seed_leaves_the_run_as_it_was(data, preset, tmp_path, capsys):
+    """The division of the images above all: else test images become training images."""
+    assert train(data, tmp_path / "run", preset) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    preset.write_text(preset.read_text().replace("seed = 1", "seed = 2"))
+    capsys.readouterr()
+    assert "other settings" in refused(capsys, data, tmp_path / "run", preset, "--resume")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_resume_with_other_images_is_refused(data, preset, tmp_path, capsys):
+    """More images are divided in another way: what was a test image may become a training image."""
+    assert train(data, tmp_path / "run", preset) == 0
+    for kind in ("images", "labels"):
+        for i in range(6):
+            shutil.copy(data / kind / f"field{i}.tif", data / kind / f"more{i}.tif")
+    before = (tmp_path / "run" / "split.json").read_bytes()
+    capsys.readouterr()
+    refused(capsys, data, tmp_path / "run", preset, "--resume")
+    assert (tmp_path / "run" / "split.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("view = [", "tiny.toml"),
+        ("novelty = 1", "does not know ['novelty']"),
+        ("[network]\ndepth = 3", "ModelConfig does not know ['depth']"),
+        ("view = 33", "TrainConfig.view is 33, but it must be a multiple of 16"),
+        ("view = 0", "TrainConfig.view is 0"),
+        ("batch = 0", "TrainConfig.batch is 0"),
+        ("learning_rate = 0", "TrainConfig.learning_rate is 0"),
+        ("network = 3", "tiny.toml"),
+    ],
+)
+def test_wrong_settings(data, preset, tmp_path, capsys, toml, message):
+    preset.write_text(toml)
+    assert message in refused(capsys, data, tmp_path / "run", preset)
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_preset(data, tmp_path, capsys):
+    assert "'novelty' is neither a preset (nuclei, paper) nor a TOML file" in refused(
+        capsys, data, tmp_path / "run", "novelty"
+    )
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_folder_that_is_no_run(tmp_path, wired_weights, capsys, command):
+    (tmp_path / "about.json").write_text(json.dumps(ABOUT))
+    options = {
+        "evaluate": ["--model", str(wired_weights)],
+        "export": ["--about", str(tmp_path / "about.json"), "--output", str(tmp_path / "w.safetensors")],
+    }
+    assert main([command, str(tmp_path), *options[command]]) == 1
+    assert "is no folder of a run" in capsys.readouterr().err
+
+
+def test_image_that_is_gone_is_named(data, preset, tmp_path, wired_weights, capsys):
+    assert train(data, tmp_path / "run", preset) == 0
+    for kind in ("images", "labels"):
+        (data / kind / "field3.tif").unlink()
+    capsys.readouterr()
+    for part in ("train", "validation", "test"):
+        assert main(["evaluate", str(tmp_path / "run"), "--model", str(wired_weights), "--part", part]) == 1
+        assert "field3" in capsys.readouterr().err

@@ -1,0 +1,85 @@
+"""Samples and the random batches made of them."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from drawing import discs
+
+from deepsplit_core.preprocessing import preprocess
+from training.annotations import find_annotations
+from training.dataset import RandomBatches, cell_diameters, load_samples
+from training.targets import make_targets
+
+
+def test_samples_are_preprocessed_images_and_targets(data, config):
+    annotations = find_annotations(data)
+    image, labels = annotations[3].read()
+    sample = load_samples(annotations, config)[3]
+    assert np.array_equal(sample.image[0].numpy(), preprocess(image, config.preprocessing))
+    assert np.array_equal(sample.labels, labels)
+    for found, expected in zip(sample.targets.numpy(), make_targets(labels, config.targets)):
+        assert np.array_equal(found, expected.astype(np.float32))
+
+
+def test_constant_image_is_refused(data, config):
+    tifffile.imwrite(data / "images" / "field1.tif", np.full((48, 52), 9, np.uint16))
+    with pytest.raises(ValueError, match=r"field1\.tif has one grey value everywhere"):
+        load_samples(find_annotations(data), config)
+
+
+def test_batches_have_the_configs_shape(samples, config):
+    images, targets = RandomBatches(samples, config, 0)[0]
+    assert images.shape == (2, 1, 32, 32)
+    assert targets.shape == (2, 3, 32, 32)
+    assert images.dtype == targets.dtype == torch.float32
+
+
+def test_same_step_gives_the_same_batch_in_every_run(samples, config):
+    torch.manual_seed(0)
+    one = RandomBatches(samples, config, 0)[5]
+    torch.manual_seed(1)
+    batches = RandomBatches(samples, config, 0)
+    batches[4]
+    assert all(torch.equal(a, b) for a, b in zip(one, batches[5]))
+
+
+def test_steps_stages_and_seeds_see_different_views(samples, config):
+    seen = [
+        RandomBatches(samples, config, 0)[0][0],
+        RandomBatches(samples, config, 0)[1][0],
+        RandomBatches(samples, config, 1)[0][0],
+        RandomBatches(samples, dataclasses.replace(config, seed=2), 0)[0][0],
+    ]
+    for i, one in enumerate(seen):
+        assert not torch.equal(one[0], one[1])  # nor do the views of one batch agree
+        assert not any(torch.equal(one, other) for other in seen[i + 1 :])
+
+
+def test_every_image_is_used(config):
+    """Samples of one grey value each: it tells which image a view is of."""
+    from training.dataset import Sample
+
+    plain = [Sample(torch.full((1, 40, 40), i / 10), torch.zeros(3, 40, 40), np.zeros((40, 40))) for i in range(6)]
+    still = dataclasses.replace(config, augmentation=type(config.augmentation)(elastic=0), batch=10)
+    images = torch.cat([RandomBatches(plain, still, 0)[step][0] for step in range(6)])
+    assert {round(10 * value) for value in images.mean(dim=(1, 2, 3)).tolist()} == set(range(6))
+
+
+def test_length_is_the_longest_stage(samples, config):
+    longer = dataclasses.replace(config, segmentation_epochs=3, separation_epochs=7, epoch_steps=5)
+    assert len(RandomBatches(samples, longer, 0)) == 35
+
+
+def test_diameters_are_those_of_discs():
+    labels = [discs((60, 60), [(12, 12, 5), (40, 40, 15)]), discs((40, 40), [(20, 20, 10)])]
+    assert cell_diameters(labels) == pytest.approx([10, 30, 20], rel=0.03)
+    assert cell_diameters([np.eye(3, dtype=int)]) == pytest.approx([math.sqrt(4 * 3 / math.pi)])
+
+
+def test_no_cells_have_no_diameter():
+    with pytest.raises(ValueError, match="hold no cell"):
+        cell_diameters([np.zeros((4, 4), int)])

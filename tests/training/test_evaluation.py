@@ -1,0 +1,86 @@
+"""Scores of the method's parts, and the choice of thresholds on drawn predictions."""
+
+import numpy as np
+import pytest
+import torch
+from drawing import contact, discs, perfect_probabilities
+from networks import card_of, wired_network
+
+from deepsplit_core.config import PreprocessingConfig, SplittingConfig
+from deepsplit_core.weights import Model
+from training.annotations import find_annotations
+from training.evaluation import Predicted, as_table, compare, predict_all, score, score_parts, tune
+
+PAIR = discs((40, 60), [(20, 18, 12), (20, 40, 12)])
+PART_NAMES = ["segmentation alone", "with the separation decoder", "and with the watershed"]
+
+
+def predicted(name="drawn/pair", labels=PAIR, probabilities=None):
+    return Predicted(name, perfect_probabilities(labels) if probabilities is None else probabilities, labels)
+
+
+def test_perfect_prediction_scores_one():
+    assert score([predicted()], SplittingConfig()).cds == 1
+
+
+def test_what_each_part_brings():
+    """The segmentation merges the pair, the separation decoder parts it; without contact, the watershed does."""
+    config = SplittingConfig(longest_cut=14)
+    parts = score_parts([predicted()], config)
+    assert list(parts) == PART_NAMES
+    assert [scores.n_predicted for scores in parts.values()] == [1, 2, 2]
+    blind = perfect_probabilities(PAIR)
+    blind[1] = 0
+    parts = score_parts([predicted(probabilities=blind)], config)
+    assert [scores.n_predicted for scores in parts.values()] == [1, 1, 2]
+
+
+def test_predictions_are_not_modified():
+    image = predicted()
+    before = image.probabilities.copy()
+    score_parts([image], SplittingConfig())
+    assert np.array_equal(image.probabilities, before)
+
+
+def test_data_sets_are_compared_on_their_own():
+    single = discs((40, 60), [(20, 20, 9)])
+    comparison = compare([predicted("b/1"), predicted("a/1", single), predicted("a/2", single)], SplittingConfig())
+    assert list(comparison) == ["a", "b"]
+    assert comparison["a"][PART_NAMES[0]]["n_true"] == 2
+    assert [comparison["b"][part]["merges"] for part in PART_NAMES] == [1, 0, 0]
+    table = as_table(comparison).splitlines()
+    assert len(table) == 2 + 6
+    assert len({line.count("|") for line in table}) == 1
+
+
+def test_images_of_a_run_are_predicted_as_inference_sees_them(data):
+    network = wired_network()
+    card = card_of(network, preprocessing=PreprocessingConfig("percentile", 0, 100))
+    model = Model(network, card, "", torch.device("cpu"), torch.float32)
+    annotations = find_annotations(data)[:2]
+    images = predict_all(model, annotations)
+    assert [image.name for image in images] == ["drawn/field0", "drawn/field1"]
+    grey, labels = annotations[0].read()
+    bright = (grey - grey.min()) / (grey.max() - grey.min()) > 0.3
+    assert np.array_equal(images[0].probabilities[0] > 0.5, bright)
+    assert np.array_equal(images[0].labels, labels)
+
+
+def test_tuning_finds_thresholds_that_part_the_cells():
+    """The contact is faint (0.35) and so is the halo around the cells (0.45): 0.5 for both would fail."""
+    probabilities = np.where(PAIR > 0, 0.9, 0.0).astype(np.float32)
+    halo = np.roll(PAIR > 0, 3, axis=0) & (PAIR == 0)
+    probabilities[halo] = 0.75
+    faint = np.where(contact(PAIR), 0.35, 0.0).astype(np.float32)
+    image = predicted(probabilities=np.stack([probabilities, faint]))
+    chosen, mean_ap = tune([image], diameter=24)
+    assert mean_ap == 1
+    assert score([image], chosen).ap == (1,) * 5
+    assert chosen.separation_threshold < 0.35
+    assert chosen.segmentation_threshold > 0.75
+
+
+@pytest.mark.parametrize("diameter", [2, 4, 24, 150])
+def test_tuning_at_any_diameter(diameter):
+    _, mean_ap = tune([predicted()], diameter)
+    assert 0 <= mean_ap <= 1

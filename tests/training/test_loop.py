@@ -1,0 +1,266 @@
+"""The two stages: what each may change, and that a run can be repeated and resumed bit for bit."""
+
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from networks import random_network
+
+from training import loop
+from training.augmentation import AugmentationConfig
+from training.checkpoint import Checkpoint
+from training.loop import set_training, stage_loss, train, trained_parameters, validation_loss
+from training.losses import separation_weights, weighted_cross_entropy
+
+
+def run(samples, config, folder, resume=False):
+    folder.mkdir(exist_ok=True)
+    return train(samples[:4], samples[4:], config, folder, resume)
+
+
+def state_of(network):
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def changed(before, after):
+    """The names of the tensors that differ."""
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+@pytest.fixture
+def stages(monkeypatch):
+    """The state of the network at the end of each stage, filled in by a run."""
+    states = []
+    original = Checkpoint.load_best
+
+    def spy(self, network):
+        original(self, network)
+        states.append(state_of(network))
+
+    monkeypatch.setattr(Checkpoint, "load_best", spy)
+    return states
+
+
+# What the stages change
+
+
+def test_stage_1_leaves_the_separation_part_untouched(samples, config, tmp_path, stages):
+    torch.manual_seed(config.seed)
+    before = state_of(loop.build(config.network))
+    run(samples, config, tmp_path / "run")
+    names = changed(before, stages[0])
+    assert not {name for name in names if name.startswith("separation.")}
+    assert {"encoder.blocks.0.0.weight", "decoder.blocks.0.0.weight", "segmentation_head.weight"} <= names
+
+
+def test_frozen_trunk_is_bit_identical_after_stage_2(samples, config, tmp_path, stages):
+    assert config.freeze_trunk
+    run(samples, config, tmp_path / "run")
+    names = changed(*stages)
+    assert names
+    assert all(name.startswith("separation.") for name in names)  # the statistics of batch normalisation included
+    trained = {name for name in stages[0] if name.startswith("separation.") and name.endswith("weight")}
+    assert trained <= names
+
+
+def test_free_trunk_changes_in_stage_2(samples, config, tmp_path, stages):
+    run(samples, dataclasses.replace(config, freeze_trunk=False), tmp_path / "run")
+    names = changed(*stages)
+    assert {"encoder.blocks.0.0.weight", "encoder.blocks.0.1.running_mean", "segmentation_head.weight"} <= names
+    assert "separation.head.weight" in names
+
+
+def test_unet_has_one_stage(samples, config, tmp_path, stages):
+    unet = dataclasses.replace(config, network=dataclasses.replace(config.network, architecture="unet"))
+    run(samples, unet, tmp_path / "run")
+    assert len(stages) == 1
+    assert {row["stage"] for row in rows(tmp_path / "run")} == {"segmentation"}
+
+
+@pytest.mark.parametrize(("stage", "freeze"), [("segmentation", True), ("separation", True), ("separation", False)])
+def test_parts_in_training_mode_are_those_that_are_trained(config, stage, freeze):
+    network = random_network(dropout=0.2)
+    config = dataclasses.replace(config, freeze_trunk=freeze)
+    set_training(network, stage, config)
+    is_trunk_trained = not (stage == "separation" and freeze)
+    assert all(m.training == is_trunk_trained for m in network.encoder.modules())
+    assert all(m.training == is_trunk_trained for m in network.decoder.modules())
+    assert all(m.training for m in network.separation.modules())
+    trained = {id(p) for p in trained_parameters(network, stage, config)}
+    assert (id(network.segmentation_head.weight) in trained) == is_trunk_trained
+    assert (id(network.separation.head.weight) in trained) == (stage == "separation")
+
+
+# The losses of the stages
+
+
+@pytest.fixture
+def batch(samples):
+    parts = [torch.stack([getattr(sample, name)[:, :32, :32] for sample in samples]) for name in ("image", "targets")]
+    return parts[0], parts[1]
+
+
+def test_loss_of_stage_1_is_the_weighted_segmentation_loss(config, batch):
+    network, (images, targets) = random_network(), batch
+    expected = weighted_cross_entropy(network(images)[:, 0], targets[:, 0], targets[:, 2])
+    torch.testing.assert_close(stage_loss(network, images, targets, "segmentation", config), expected)
+
+
+@pytest.mark.parametrize(("freeze", "share"), [(True, 0), (False, 0.3), (False, 0.7)])
+def test_loss_of_stage_2_adds_a_share_of_the_segmentation_loss(config, batch, freeze, share):
+    network, (images, targets) = random_network(), batch
+    logits = network(images)
+    weights = separation_weights(targets[:, 0], targets[:, 1])
+    expected = weighted_cross_entropy(logits[:, 1], targets[:, 1], weights)
+    expected = expected + share * weighted_cross_entropy(logits[:, 0], targets[:, 0], targets[:, 2])
+    config = dataclasses.replace(config, freeze_trunk=freeze, segmentation_loss_weight=share or 0.3)
+    torch.testing.assert_close(stage_loss(network, images, targets, "separation", config), expected)
+
+
+def test_validation_loss_is_that_of_whole_images_without_dropout(config, samples):
+    network = random_network(dropout=0.2)
+    image, targets = samples[0].image[None, :, :48, :52], samples[0].targets[None, :, :48, :52]
+    with torch.no_grad():
+        expected = float(stage_loss(network, image, targets, "segmentation", config))
+    network.train()
+    assert validation_loss(network, samples[:1], "segmentation", config) == pytest.approx(expected)
+
+
+def test_small_validation_images_are_mirrored_to_a_size_that_fits():
+    planes = np.arange(2 * 3 * 5, dtype=np.float32).reshape(2, 3, 5)
+    middle = loop._middle(planes, largest=64, multiple=4)
+    assert middle.shape == (2, 4, 4)
+    assert np.array_equal(middle[:, :3], planes[:, :, :4])
+    assert np.array_equal(middle[:, 3], middle[:, 2])
+
+
+def test_large_validation_images_are_cut_in_their_middle():
+    planes = np.arange(100 * 90, dtype=np.float32).reshape(1, 100, 90)
+    assert np.array_equal(loop._middle(planes, largest=20, multiple=4), planes[:, 40:60, 35:55])
+
+
+# Runs
+
+
+def test_log_and_best_epoch(samples, config, tmp_path, stages, monkeypatch):
+    """Each stage ends with the weights of the epoch whose validation loss was least."""
+    losses = iter([0.5, 0.3, 0.4, 0.9, 0.8, 0.85])
+    seen = []
+
+    def spy(network, *_):
+        seen.append(state_of(network))
+        return next(losses)
+
+    monkeypatch.setattr(loop, "validation_loss", spy)
+    three = dataclasses.replace(config, segmentation_epochs=3, separation_epochs=3)
+    network = run(samples, three, tmp_path / "run")
+    assert not changed(stages[0], seen[1])
+    assert not changed(stages[1], seen[4])
+    assert not changed(state_of(network), seen[4])
+    assert not network.training
+    log = [(row["stage"], row["epoch"], float(row["validation_loss"])) for row in rows(tmp_path / "run")]
+    assert log[1] == ("segmentation", "2", 0.3)
+    assert log[5] == ("separation", "3", 0.85)
+
+
+def test_every_step_sees_another_batch(samples, config, tmp_path, monkeypatch):
+    seen = []
+
+    def spy(network, images, *rest):
+        if torch.is_grad_enabled():  # a step, no validation
+            seen.append(images.clone())
+        return stage_loss(network, images, *rest)
+
+    monkeypatch.setattr(loop, "stage_loss", spy)
+    run(samples, config, tmp_path / "run")
+    assert len(seen) == 8  # two stages of two epochs of two steps
+    assert len({batch.numpy().tobytes() for batch in seen}) == 8
+
+
+def test_same_seed_gives_the_same_weights(samples, config, tmp_path):
+    one = state_of(run(samples, config, tmp_path / "one"))
+    torch.manual_seed(99)
+    assert not changed(one, state_of(run(samples, config, tmp_path / "same")))
+    other = dataclasses.replace(config, seed=2)
+    assert changed(one, state_of(run(samples, other, tmp_path / "other")))
+
+
+@pytest.mark.parametrize("interrupted", [1, 2, 3], ids=["in stage 1", "between the stages", "in stage 2"])
+@pytest.mark.parametrize("freeze", [True, False], ids=["frozen", "free"])
+def test_resumed_run_equals_an_uninterrupted_one(samples, config, tmp_path, monkeypatch, interrupted, freeze):
+    config = dataclasses.replace(config, freeze_trunk=freeze)
+    whole = state_of(run(samples, config, tmp_path / "whole"))
+    n_calls = 0
+
+    def interrupt(*arguments):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls > interrupted:
+            raise KeyboardInterrupt
+        return validation_loss(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "validation_loss", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(samples, config, tmp_path / "run")
+    assert len(rows(tmp_path / "run")) == interrupted
+    torch.manual_seed(5)
+    resumed = state_of(run(samples, config, tmp_path / "run", resume=True))
+    assert not changed(whole, resumed)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+
+
+def test_resuming_a_finished_run_changes_nothing(samples, config, tmp_path):
+    whole = state_of(run(samples, config, tmp_path / "run"))
+    log = rows(tmp_path / "run")
+    assert not changed(whole, state_of(run(samples, config, tmp_path / "run", resume=True)))
+    assert rows(tmp_path / "run") == log
+
+
+def test_other_settings_are_refused_on_resume(samples, config, tmp_path):
+    run(samples, config, tmp_path / "run")
+    other = dataclasses.replace(config, learning_rate=0.5)
+    with pytest.raises(ValueError, match="of a run with other settings .*: give the same settings or another output"):
+        run(samples, other, tmp_path / "run", resume=True)
+
+
+def test_nothing_to_resume(samples, config, tmp_path):
+    with pytest.raises(ValueError, match="There is no checkpoint .*: start the run without --resume"):
+        run(samples, config, tmp_path / "run", resume=True)
+
+
+def test_network_learns(samples, config, tmp_path):
+    """A minute's worth of learning in seconds: cells are brighter than the background."""
+    longer = dataclasses.replace(
+        config,
+        network=dataclasses.replace(config.network, base_width=4, dropout=0.0),
+        augmentation=AugmentationConfig(elastic=0),
+        segmentation_epochs=4,
+        separation_epochs=4,
+        epoch_steps=12,
+        batch=4,
+    )
+    network = run(samples, longer, tmp_path / "run")
+    log = rows(tmp_path / "run")
+    assert float(log[3]["validation_loss"]) < 0.5 * np.log(2)  # half of what knowing nothing costs
+    assert float(log[7]["validation_loss"]) < 0.9 * float(log[4]["loss"])
+    with torch.no_grad():
+        found = network(samples[5].image[None, :, :48, :52])[0, 0] > 0
+    truth = samples[5].targets[0] > 0
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.8
+
+
+def test_learning_rate_falls_to_zero():
+    rates = [loop._cosine(step, 10) for step in range(10)]
+    assert rates[0] == 1
+    assert rates[5] == pytest.approx(0.5)
+    assert rates == sorted(rates, reverse=True)
+    assert 0 < rates[9] < 0.03

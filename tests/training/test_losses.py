@@ -1,0 +1,51 @@
+"""The losses, against values worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from training.losses import separation_weights, weighted_cross_entropy
+
+
+def test_weights_of_the_paper():
+    """5 on cells, 22.6 on contact, 1 on the background (3.2); contact wins inside cells."""
+    seg_mask = torch.tensor([[0.0, 1.0, 1.0, 0.0]])
+    separation_mask = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+    torch.testing.assert_close(separation_weights(seg_mask, separation_mask), torch.tensor([[1.0, 5.0, 22.6, 22.6]]))
+
+
+def test_value_by_hand():
+    # -log sigmoid(0) = log 2; -log(1 - sigmoid(log 3)) = -log(1/4) = log 4.
+    logits = torch.tensor([0.0, math.log(3)])
+    loss = weighted_cross_entropy(logits, torch.tensor([1.0, 0.0]), torch.tensor([1.0, 3.0]))
+    assert loss.item() == pytest.approx((1 * math.log(2) + 3 * math.log(4)) / 4)
+
+
+def test_equal_weights_give_the_plain_mean():
+    logits, target = torch.randn(3, 1, 5, 5), (torch.rand(3, 1, 5, 5) > 0.5).float()
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
+    for weight in (1.0, 22.6):
+        found = weighted_cross_entropy(logits, target, torch.full_like(target, weight))
+        torch.testing.assert_close(found, expected)
+
+
+def test_pixels_of_weight_0_do_not_count():
+    weights = torch.tensor([1.0, 0.0])
+    one = weighted_cross_entropy(torch.tensor([0.3, 50.0]), torch.tensor([1.0, 0.0]), weights)
+    other = weighted_cross_entropy(torch.tensor([0.3, -9.0]), torch.tensor([1.0, 0.0]), weights)
+    assert one == other
+
+
+def test_perfect_prediction_costs_nothing_and_the_opposite_much():
+    target = torch.tensor([0.0, 1.0])
+    logits = torch.tensor([-100.0, 100.0])
+    assert weighted_cross_entropy(logits, target, torch.ones(2)) < 1e-6
+    assert weighted_cross_entropy(-logits, target, torch.ones(2)) == pytest.approx(100)
+
+
+def test_gradient():
+    logits = torch.randn(2, 1, 3, 3, dtype=torch.double, requires_grad=True)
+    target = (torch.rand(2, 1, 3, 3) > 0.5).double()
+    weights = torch.rand(2, 1, 3, 3, dtype=torch.double) + 0.1
+    assert torch.autograd.gradcheck(lambda x: weighted_cross_entropy(x, target, weights), logits)

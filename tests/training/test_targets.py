@@ -1,0 +1,170 @@
+"""Masks and weights from drawn labels, checked by hand."""
+
+import numpy as np
+import pytest
+from drawing import discs, picture
+
+from training.targets import TargetConfig, make_targets, nearest_two_distances
+
+FLAT = TargetConfig(class_balance=False, gap_weight=0)
+
+
+def strip(text, height=9):
+    """Labels of vertical stripes: one line, repeated."""
+    return np.repeat(picture(text), height, axis=0)
+
+
+def contact(text, **config):
+    """The contact pixels of stripes, as a line of dots and crosses."""
+    mask = make_targets(strip(text), TargetConfig(**config)).separation_mask
+    assert (mask == mask[0]).all()
+    return "".join("x" if pixel else "." for pixel in mask[0])
+
+
+def by_force(labels):
+    """Distances to the nearest two cells, from every pixel to every pixel."""
+    pixels = np.stack(np.indices(labels.shape), axis=-1).reshape(-1, 2)
+    all_distances = [np.full(pixels.shape[0], np.inf)] * 2
+    for value in np.unique(labels[labels > 0]):
+        cell = np.argwhere(labels == value)
+        apart = pixels[:, None] - cell[None]
+        all_distances.append(np.hypot(apart[..., 0], apart[..., 1]).min(axis=1))
+    return [d.reshape(labels.shape) for d in np.sort(np.stack(all_distances), axis=0)[:2]]
+
+
+# Masks
+
+
+def test_cells_are_the_segmentation_mask():
+    labels = discs((30, 30), [(10, 10, 6), (20, 18, 5)])
+    assert np.array_equal(make_targets(labels, TargetConfig()).seg_mask, labels > 0)
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [(0, "............"), (1, "....xx......"), (2, "...xxxx....."), (3, "..xxxxxx....")],
+)
+def test_contact_of_abutting_cells(width, expected):
+    assert contact("111112222222", contact_width=width, contact_reach=0) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ("1111.2222", "....x...."),  # distances 1 and 1
+        ("1111..222", "....xx..."),  # 1 and 2
+        ("111...222", "...xxx..."),  # 1 and 3, 2 and 2
+        ("111....22", "........."),  # 1 and 4: too far
+    ],
+)
+def test_contact_across_a_gap(labels, expected):
+    assert contact(labels, contact_width=1, contact_reach=4) == expected
+
+
+def test_contact_reaches_into_cells_across_a_gap():
+    # The last pixel of each cell is 2 from the other.
+    assert contact("1111.2222", contact_width=2, contact_reach=4) == "...xxx..."
+
+
+def test_outline_of_a_lone_cell_is_no_contact():
+    assert not make_targets(discs((30, 30), [(15, 15, 8)]), TargetConfig()).separation_mask.any()
+
+
+def test_contact_of_three_cells_that_meet():
+    labels = picture("1112 1112 3333")
+    expected = picture("..11 1111 1111") > 0
+    assert np.array_equal(make_targets(labels, TargetConfig(contact_width=1)).separation_mask, expected)
+
+
+def test_numbers_of_the_cells_do_not_matter():
+    labels = discs((40, 40), [(12, 12, 8), (12, 27, 8), (30, 20, 8)])
+    renumbered = np.array([0, 40, 7, 1000])[labels]
+    for one, other in zip(make_targets(labels, TargetConfig()), make_targets(renumbered, TargetConfig())):
+        assert np.array_equal(one, other)
+
+
+def test_labels_are_not_modified():
+    labels = discs((20, 20), [(10, 10, 6)])
+    before = labels.copy()
+    make_targets(labels, TargetConfig())
+    assert np.array_equal(labels, before)
+
+
+def test_types():
+    targets = make_targets(strip("11.22").astype(np.uint16), TargetConfig())
+    assert [part.dtype for part in targets] == [bool, bool, np.float32]
+    assert {part.shape for part in targets} == {(9, 5)}
+
+
+# Distances
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_distances_against_every_pair_of_pixels(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 5, (11, 13)) * (rng.random((11, 13)) < 0.15)
+    for found, expected in zip(nearest_two_distances(labels, reach=100), by_force(labels)):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_distances_beyond_the_reach_are_infinite():
+    labels = strip("1.........2")
+    nearest, second = nearest_two_distances(labels, reach=5)
+    expected = [d[0] for d in by_force(labels)]
+    assert nearest[0].tolist() == expected[0].tolist()
+    assert second[0].tolist() == np.where(expected[1] <= 5, expected[1], np.inf).tolist()
+
+
+# Weights (eq. 1)
+
+
+@pytest.mark.parametrize(
+    ("gap_distance", "exponents"),
+    [("sum", [3**2, 3**2]), ("squares", [1**2 + 2**2, 2**2 + 1**2])],
+)
+def test_gap_term_of_equation_1(gap_distance, exponents):
+    config = TargetConfig(class_balance=False, gap_weight=10, gap_sigma=2, gap_distance=gap_distance)
+    weights = make_targets(strip("1111..2222"), config).weight_map[4]
+    expected = [1 + 10 * np.exp(-exponent / (2 * 2**2)) for exponent in exponents]
+    assert weights[4:6] == pytest.approx(expected)
+    assert weights[:4].tolist() == weights[6:].tolist() == [1] * 4  # on background alone
+
+
+def test_gap_term_fades_with_the_distance():
+    weights = make_targets(strip("11.............22"), TargetConfig(class_balance=False, gap_sigma=3)).weight_map
+    assert weights[0, 8] == pytest.approx(1 + 10 * np.exp(-(14**2) / (2 * 9)), abs=1e-3)
+
+
+def test_lone_cell_has_no_gap_term():
+    labels = discs((30, 30), [(15, 15, 8)])
+    assert (make_targets(labels, TargetConfig(class_balance=False)).weight_map == 1).all()
+
+
+@pytest.mark.parametrize("radius", [3, 8, 14])
+def test_class_balance_gives_foreground_the_weight_of_the_background(radius):
+    labels = discs((30, 30), [(15, 15, radius)])
+    seg_mask, _, weights = make_targets(labels, TargetConfig())
+    assert weights[seg_mask].sum() == pytest.approx(weights[~seg_mask].sum(), rel=1e-5)
+    assert np.unique(weights[seg_mask]).size == 1
+    assert (weights[~seg_mask] == 1).all()
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_image_of_one_class_has_finite_weights_that_count(value):
+    """An empty field, or a confluent one: the loss is a sum of weights over their sum."""
+    weights = make_targets(np.full((8, 8), value), TargetConfig()).weight_map
+    assert np.isfinite(weights).all()
+    assert weights.sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("contact_width", -1), ("contact_reach", -1), ("gap_weight", -1), ("gap_sigma", 0), ("gap_distance", "product")],
+)
+def test_wrong_settings(field, value):
+    with pytest.raises(ValueError, match=f"TargetConfig.{field} is"):
+        TargetConfig(**{field: value})
+
+
+def test_flat_weights():
+    assert (make_targets(strip("11.22"), FLAT).weight_map == 1).all()
