@@ -144,7 +144,7 @@ def _seeds(distance: np.ndarray, labels: np.ndarray, seed_distance: float) -> tu
     radius = int(np.ceil(seed_distance))
     is_seed = (smooth == ndimage.maximum_filter(smooth, size=2 * radius + 1)) & (labels > 0)
     seeds = np.empty(labels.shape, np.int32)
-    n_seeds = ndimage.label(is_seed, structure=np.ones((3, 3)), output=seeds)
+    n_seeds = ndimage.label(is_seed, output=seeds)  # 4-connected as the segments: none lies in two of them
     segment_of_seed = np.zeros(n_seeds + 1, np.int32)
     segment_of_seed[seeds[is_seed]] = labels[is_seed]
     return seeds, segment_of_seed[1:]
