@@ -113,10 +113,10 @@ def tune(predicted: Sequence[Predicted], diameter: float, n_rounds: int = 2) -> 
     units = {"smallest_cell": area, "seed_distance": diameter, "longest_cut": diameter}
     chosen = SplittingConfig(
         separation_threshold=0.7,
-        smallest_cell=0.07 * area,
-        largest_hole=0.25 * area,
-        seed_distance=max(1.0, 0.3 * diameter),
-        longest_cut=0.3 * diameter,
+        smallest_cell=round(0.07 * area, 2),
+        largest_hole=round(0.25 * area, 2),
+        seed_distance=max(1.0, round(0.3 * diameter, 2)),
+        longest_cut=round(0.3 * diameter, 2),
     )
     best = _mean_ap(predicted, chosen)
     least = {"seed_distance": 1.0}
