@@ -137,8 +137,10 @@ def _pairs(predicted: Path, truth: Path) -> list[tuple[Path, Path]]:
     ]
     lonely = sorted(set(by_name[0]) ^ set(by_name[1]))
     if lonely or not by_name[0]:
+        without = f"{', '.join(lonely[:5])}{' ...' if len(lonely) > 5 else ''}" if lonely else "they are empty"
         raise ValueError(
-            f"{predicted} and {truth} must hold the same images; without a partner: {lonely or 'all, they are empty'}."
+            f"{predicted} and {truth} must hold label images of the same names, "
+            f"but {len(lonely)} are without a partner: {without}."
         )
     return [(path, by_name[1][name]) for name, path in by_name[0].items()]
 
