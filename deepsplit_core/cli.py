@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run_command(options))
     except (OSError, ValueError, RuntimeError, ImportError) as error:
-        return _complain(error)
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
 
 def _segment(options: argparse.Namespace) -> int:
@@ -135,19 +136,15 @@ def _pairs(predicted: Path, truth: Path) -> list[tuple[Path, Path]]:
         }
         for folder in (predicted, truth)
     ]
+    if not any(by_name):
+        raise ValueError(f"{predicted} and {truth} hold no label images ({' '.join(IMAGE_SUFFIXES)}).")
     lonely = sorted(set(by_name[0]) ^ set(by_name[1]))
-    if lonely or not by_name[0]:
-        without = f"{', '.join(lonely[:5])}{' ...' if len(lonely) > 5 else ''}" if lonely else "they are empty"
+    if lonely:
         raise ValueError(
-            f"{predicted} and {truth} must hold label images of the same names, "
-            f"but {len(lonely)} are without a partner: {without}."
+            f"{predicted} and {truth} must hold label images of the same names, but {len(lonely)} have no partner: "
+            f"{', '.join(lonely[:5])}{' ...' if len(lonely) > 5 else ''}."
         )
     return [(path, by_name[1][name]) for name, path in by_name[0].items()]
-
-
-def _complain(error: BaseException) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -160,7 +160,7 @@ def test_evaluate_refuses_lonely_files(tmp_path, capsys):
         (tmp_path / folder).mkdir(exist_ok=True)
         write_labels(tmp_path / folder / name, picture("11"))
     assert main(["evaluate", str(tmp_path / "predicted"), str(tmp_path / "truth")]) == 1
-    assert "['b', 'c']" in capsys.readouterr().err
+    assert "2 have no partner: b, c." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("other", ["gone.tif", "folder"])
