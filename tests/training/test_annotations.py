@@ -18,10 +18,31 @@ def names(parts):
 def test_partners_are_found_and_read(data):
     found = find_annotations(data)
     assert [annotation.name for annotation in found] == [f"drawn/field{i}" for i in range(6)]
-    image, labels = found[2].read()
+    image, labels, ignore = found[2].read()
     assert np.array_equal(image, tifffile.imread(data / "images" / "field2.tif"))
     assert np.array_equal(labels, tifffile.imread(data / "labels" / "field2.tif"))
     assert labels.dtype == np.int32
+    assert ignore.dtype == bool
+    assert ignore.shape == labels.shape
+    assert not ignore.any()
+
+
+def test_ignored_pixels_are_read(ignoring):
+    found = find_annotations(ignoring)
+    assert np.array_equal(found[0].read().ignore, np.indices((48, 52))[1] < 26)
+    assert not found[1].read().ignore.any()
+
+
+def test_ignore_masks_without_an_image_are_named(ignoring):
+    (ignoring / "ignore" / "field0.tif").rename(ignoring / "ignore" / "feild0.tif")
+    with pytest.raises(ValueError, match=r"1 masks of no image .*\['feild0'\]"):
+        find_annotations(ignoring)
+
+
+def test_ignore_mask_of_another_size(ignoring):
+    tifffile.imwrite(ignoring / "ignore" / "field0.tif", np.zeros((48, 51), np.uint8))
+    with pytest.raises(ValueError, match=r"of shape \(48, 51\), but its image field0.tif is of shape \(48, 52\)"):
+        find_annotations(ignoring)[0].read()
 
 
 def test_partners_may_be_of_two_kinds_of_files(data):

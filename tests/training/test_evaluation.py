@@ -60,10 +60,23 @@ def test_images_of_a_run_are_predicted_as_inference_sees_them(data):
     annotations = find_annotations(data)[:2]
     images = predict_all(model, annotations)
     assert [image.name for image in images] == ["drawn/field0", "drawn/field1"]
-    grey, labels = annotations[0].read()
+    grey, labels, _ = annotations[0].read()
     bright = (grey - grey.min()) / (grey.max() - grey.min()) > 0.3
     assert np.array_equal(images[0].probabilities[0] > 0.5, bright)
     assert np.array_equal(images[0].labels, labels)
+
+
+def test_ignored_pixels_are_left_out_of_every_score(ignoring):
+    """Of the pair, nobody annotated one: the network finds both, and is not wrong."""
+    network = wired_network()
+    model = Model(network, card_of(network), "", torch.device("cpu"), torch.float32)
+    assert predict_all(model, find_annotations(ignoring)[:1])[0].ignore[:, :26].all()
+    image = predicted(labels=np.where(PAIR == 1, PAIR, 0), probabilities=perfect_probabilities(PAIR))
+    config = SplittingConfig(longest_cut=14)
+    assert score([image], config).cds < 1
+    image = image._replace(ignore=PAIR == 2)
+    assert score([image], config).cds == 1
+    assert all(part.dsc == 1 for name, part in score_parts([image], config).items() if name != PART_NAMES[0])
 
 
 def test_tuning_finds_thresholds_that_part_the_cells():

@@ -92,7 +92,7 @@ def test_labels_are_not_modified():
 
 def test_types():
     targets = make_targets(strip("11.22").astype(np.uint16), TargetConfig())
-    assert [part.dtype for part in targets] == [bool, bool, np.float32]
+    assert [part.dtype for part in targets] == [bool, bool, np.float32, np.float32]
     assert {part.shape for part in targets} == {(9, 5)}
 
 
@@ -143,7 +143,7 @@ def test_lone_cell_has_no_gap_term():
 @pytest.mark.parametrize("radius", [3, 8, 14])
 def test_class_balance_gives_foreground_the_weight_of_the_background(radius):
     labels = discs((30, 30), [(15, 15, radius)])
-    seg_mask, _, weights = make_targets(labels, TargetConfig())
+    seg_mask, _, weights, _ = make_targets(labels, TargetConfig())
     assert weights[seg_mask].sum() == pytest.approx(weights[~seg_mask].sum(), rel=1e-5)
     assert np.unique(weights[seg_mask]).size == 1
     assert (weights[~seg_mask] == 1).all()
@@ -155,6 +155,75 @@ def test_image_of_one_class_has_finite_weights_that_count(value):
     weights = make_targets(np.full((8, 8), value), TargetConfig()).weight_map
     assert np.isfinite(weights).all()
     assert weights.sum() > 0
+
+
+# Weights of the separation loss
+
+
+def test_separation_weights_of_the_paper():
+    """5 on cells, 22.6 on contact, inside cells and between them, 1 on the background (3.2)."""
+    targets = make_targets(strip("..1111.22"), TargetConfig(contact_width=2))
+    expected = [1, 1, 5, 5, 5, 22.6, 22.6, 22.6, 5]
+    assert targets.separation_weights[0] == pytest.approx(expected)
+
+
+# Pixels that nobody annotated
+
+
+def ignoring(text, ignored, **config):
+    """Targets of stripes, in which a line of dots and i's tells what is ignored."""
+    ignore = np.repeat(np.array([[c == "i" for c in ignored]]), 9, axis=0)
+    return make_targets(strip(text), TargetConfig(**config), ignore)
+
+
+def test_ignored_pixels_weigh_nothing():
+    targets = ignoring("1111....22", "....ii....", gap_weight=10)
+    assert (targets.weight_map[0] == 0).tolist() == [c == "i" for c in "....ii...."]
+    assert (targets.separation_weights[:, 4:6] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("ignored", "unknown"),
+    [
+        ("....iii...", "..xxxxx..."),  # it would abut: 2 pixels of the cell would be contact
+        ("......iii.", "....xxxxx."),  # a gap of 2: the distances add up to 3
+        (".......ii.", "....xxxxx."),  # to 4
+        ("........i.", "........x."),  # to 5: no contact, whatever is there
+    ],
+)
+def test_contact_with_a_possible_cell_is_not_learned_from(ignored, unknown):
+    """There may be a cell in what is ignored: pixels beside it are no examples of "no contact"."""
+    targets = ignoring("1111......", ignored, contact_width=2, contact_reach=4)
+    assert (targets.separation_weights[0] == 0).tolist() == [c == "x" for c in unknown]
+    assert (targets.weight_map[0] == 0).tolist() == [c == "i" for c in ignored]
+
+
+def test_contact_between_known_cells_counts_beside_ignored_pixels():
+    targets = ignoring("111122222...", ".........iii", contact_width=2)
+    assert targets.separation_weights[0, 2:6] == pytest.approx([22.6] * 4)
+    targets = ignoring("1122.......", "....iiiiiii", contact_width=2)
+    assert targets.separation_weights[0, :4] == pytest.approx([22.6] * 4)
+
+
+def test_class_balance_is_that_of_the_annotated_pixels():
+    labels = discs((30, 30), [(15, 8, 6), (15, 24, 5)])
+    ignore = np.indices(labels.shape)[1] >= 16
+    seg_mask, _, weights, _ = make_targets(labels, TargetConfig(gap_weight=0), ignore)
+    assert weights[seg_mask].sum() == pytest.approx(weights[~seg_mask].sum(), rel=1e-5)
+    left = make_targets(labels[:, :16], TargetConfig(gap_weight=0))
+    assert np.unique(weights[:, :16][seg_mask[:, :16]]) == np.unique(left.weight_map[left.seg_mask])
+
+
+def test_confluent_sheet_with_ignored_pixels_has_finite_weights():
+    weights = make_targets(np.ones((8, 8), int), TargetConfig(), np.eye(8, dtype=bool)).weight_map
+    assert np.array_equal(weights, 1 - np.eye(8))
+
+
+def test_nothing_ignored_changes_nothing():
+    labels = discs((40, 40), [(12, 12, 8), (12, 27, 8), (30, 20, 8)])
+    targets = make_targets(labels, TargetConfig(), np.zeros(labels.shape, bool))
+    for one, other in zip(targets, make_targets(labels, TargetConfig())):
+        assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize(
