@@ -99,7 +99,7 @@ def test_folders_of_one_name_are_refused_or_kept_apart(data, preset, tmp_path):
 
 def test_missing_partner(data, preset, tmp_path, capsys):
     (data / "labels" / "field2.tif").unlink()
-    assert "['field2']" in refused(capsys, data, tmp_path / "run", preset)
+    assert "1 x image without labels: field2" in refused(capsys, data, tmp_path / "run", preset)
 
 
 def test_sizes_that_differ(data, preset, tmp_path, capsys):
