@@ -1,4 +1,4 @@
-"""The command line of training: ``python -m training train | evaluate | export``."""
+"""The command line of training: ``python -m training prepare | train | evaluate | export``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 from .annotations import Annotation, find_annotations, split_annotations
+from .checks import checked_annotations
 from .config import TrainConfig
 
 PRESETS = Path(__file__).parent / "presets"
@@ -43,7 +44,7 @@ def divide(folders: list[Path], seed: int) -> dict[str, list[Annotation]]:
     """Divide every folder's images on its own, and join the parts of all folders."""
     parts: dict[str, list[Annotation]] = {"train": [], "validation": [], "test": []}
     for folder in folders:
-        for part, chosen in split_annotations(find_annotations(folder), seed).items():
+        for part, chosen in split_annotations(checked_annotations(folder), seed).items():
             parts[part] += chosen
     return parts
 
@@ -60,6 +61,12 @@ def read_split(run: Path) -> dict[str, list[Annotation]]:
     if gone:
         raise ValueError(f"{run} was made with images that are gone from {split['folders']}: {gone}.")
     return {part: [found[name] for name in chosen] for part, chosen in parts.items()}
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from .prepare import prepare
+
+    prepare(options.data, options.output, options.repair, options.strict)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -110,6 +117,13 @@ def _export(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("prepare", help="check folders of annotated images, and write clean copies")
+    command.add_argument("--data", type=Path, nargs="+", required=True, help="folders with images/ and labels")
+    command.add_argument("--output", type=Path, help="write a copy of each folder in here, under its name")
+    command.add_argument("--repair", action="store_true", help="mend the copy, and leave out what cannot be mended")
+    command.add_argument("--strict", action="store_true", help="refuse doubts, not faults alone")
+    command.set_defaults(run_command=_prepare)
 
     command = commands.add_parser("train", help="train a network on annotated images")
     command.add_argument("--data", type=Path, nargs="+", required=True, help="folders with images/ and labels/")
