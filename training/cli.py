@@ -1,4 +1,4 @@
-"""The command line of training: ``python -m training prepare | train | evaluate | export``."""
+"""The command line of training: ``python -m training prepare | inspect | train | evaluate | export``."""
 
 from __future__ import annotations
 
@@ -69,6 +69,16 @@ def _prepare(options: argparse.Namespace) -> None:
     prepare(options.data, options.output, options.repair, options.strict)
 
 
+def _inspect(options: argparse.Namespace) -> None:
+    from .pictures import write_pictures
+
+    if options.number < 1:
+        raise ValueError(f"--number is {options.number}, but it must be at least 1.")
+    config = read_config(options.preset)
+    for folder in options.data:
+        write_pictures(find_annotations(folder), config.targets, options.output, options.number)
+
+
 def _train(options: argparse.Namespace) -> None:
     from .dataset import load_samples
     from .loop import train
@@ -124,6 +134,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--repair", action="store_true", help="mend the copy, and leave out what cannot be mended")
     command.add_argument("--strict", action="store_true", help="refuse doubts, not faults alone")
     command.set_defaults(run_command=_prepare)
+
+    command = commands.add_parser("inspect", help="draw cells, contact zone and weights over the images")
+    command.add_argument("--data", type=Path, nargs="+", required=True, help="folders with images/ and labels")
+    command.add_argument("--output", type=Path, required=True, help="folder for the pictures, PNG")
+    command.add_argument("--number", type=int, default=10, help="pictures of each folder (default: %(default)s)")
+    command.add_argument(
+        "--preset", default="nuclei", help="whose targets: a preset or TOML file (default: %(default)s)"
+    )
+    command.set_defaults(run_command=_inspect)
 
     command = commands.add_parser("train", help="train a network on annotated images")
     command.add_argument("--data", type=Path, nargs="+", required=True, help="folders with images/ and labels/")
