@@ -79,6 +79,19 @@ def test_ignored_pixels_are_left_out_of_every_score(ignoring):
     assert all(part.dsc == 1 for name, part in score_parts([image], config).items() if name != PART_NAMES[0])
 
 
+def test_cells_found_where_nobody_annotated_cost_nothing(shared_data):
+    """The endothelium set: a network that outlines every cell, those in the ignored pixels, too, is right."""
+    image = find_annotations(shared_data / "endothelium")[4].read()
+    everything = np.where(image.ignore, image.labels.max() + 1 + np.indices(image.labels.shape)[0] // 40, image.labels)
+    probabilities = perfect_probabilities(everything)
+    config = SplittingConfig(watershed=False, smallest_cell=0, largest_hole=0)
+    found = predicted(labels=image.labels, probabilities=probabilities)
+    assert score([found], config).cds < 0.97
+    scores = score([found._replace(ignore=image.ignore)], config)
+    assert scores.cds > 0.99
+    assert scores.dsc > 0.999
+
+
 def test_tuning_finds_thresholds_that_part_the_cells():
     """The contact is faint (0.35) and so is the halo around the cells (0.45): 0.5 for both would fail."""
     probabilities = np.where(PAIR > 0, 0.9, 0.0).astype(np.float32)

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 from drawing import discs, picture
+from scipy import ndimage
 
+from deepsplit_core.config import SplittingConfig
+from deepsplit_core.metrics import evaluate
+from deepsplit_core.splitting import split
+from training.annotations import find_annotations
 from training.targets import TargetConfig, make_targets, nearest_two_distances
 
 FLAT = TargetConfig(class_balance=False, gap_weight=0)
@@ -94,6 +99,36 @@ def test_types():
     targets = make_targets(strip("11.22").astype(np.uint16), TargetConfig())
     assert [part.dtype for part in targets] == [bool, bool, np.float32, np.float32]
     assert {part.shape for part in targets} == {(9, 5)}
+
+
+def rejoined(labels, targets):
+    """The cells that perfect probabilities of these targets give, without any clean-up."""
+    config = SplittingConfig(smallest_cell=0, largest_hole=0, watershed=False)
+    return split(np.stack([targets.seg_mask, targets.separation_mask]).astype(np.float32), config).labels
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("apart", [16, 19, 22], ids=["abut", "just abut", "gap"])
+def test_perfect_probabilities_give_the_cells_back(width, apart):
+    labels = discs((50, 70), [(18, 20, 10), (18, 20 + apart, 10), (18 + apart, 20, 10)])
+    targets = make_targets(labels, TargetConfig(contact_width=width))
+    scores = evaluate(rejoined(labels, targets), labels)
+    assert scores.ap == (1,) * 5
+    assert scores.dsc == 1
+
+
+def test_without_contact_pixels_inside_cells_abutting_cells_stay_merged():
+    """A zone in the gaps alone is not enough."""
+    labels = discs((40, 60), [(20, 20, 10), (20, 37, 10)])
+    assert evaluate(rejoined(labels, make_targets(labels, TargetConfig(contact_width=0))), labels).merges == 1
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("folder", ["usiigaci", "endothelium", "dsb2018"])
+def test_zone_separates_touching_cells_of_real_sets(shared_data, folder, width):
+    labels, ignore = find_annotations(shared_data / folder)[1].read()[1:]
+    targets = make_targets(labels, TargetConfig(contact_width=width), ignore)
+    assert evaluate(rejoined(labels, targets), labels, ignore).merges == 0
 
 
 # Distances
@@ -224,6 +259,17 @@ def test_nothing_ignored_changes_nothing():
     targets = make_targets(labels, TargetConfig(), np.zeros(labels.shape, bool))
     for one, other in zip(targets, make_targets(labels, TargetConfig())):
         assert np.array_equal(one, other)
+
+
+def test_confluent_sheet_with_unknown_cells(shared_data):
+    """The endothelium set: all pixels are of a cell or ignored; cells beside ignored pixels have rims of weight 0."""
+    labels, ignore = find_annotations(shared_data / "endothelium")[0].read()[1:]
+    targets = make_targets(labels, TargetConfig(), ignore)
+    assert np.array_equal(targets.weight_map > 0, ~ignore)
+    is_unknown = (targets.separation_weights == 0) & ~ignore
+    rim = ndimage.distance_transform_edt(~ignore) <= 2
+    assert is_unknown.any()
+    assert np.array_equal(is_unknown, rim & ~ignore & ~targets.separation_mask)
 
 
 @pytest.mark.parametrize(
