@@ -21,7 +21,8 @@ class TargetConfig(Config):
     Parameters
     ----------
     contact_width : float
-        Pixels of a cell up to this far from another cell are contact.
+        Pixels of a cell up to this far from another cell are contact. A cell so thin or small that it would be
+        contact all over keeps those of its pixels that are farther than half of its farthest.
     contact_reach : float
         Background pixels are contact where their distances to the nearest two cells add up to this at most:
         the widest gap across which two cells are adjacent.
@@ -74,7 +75,7 @@ def make_targets(labels: np.ndarray, config: TargetConfig, ignore: np.ndarray | 
     reach = max(4 * config.gap_sigma, config.contact_width, config.contact_reach)
     nearest, second = nearest_two_distances(labels, reach)
     seg_mask = labels > 0
-    separation_mask = _contact_zone(seg_mask, nearest, second, config)
+    separation_mask = _contact_zone(seg_mask, nearest, second, config) & ~_cores(labels, second, config)
     separation_weights = np.where(seg_mask, CELL_WEIGHT, BACKGROUND_WEIGHT).astype(np.float32)
     separation_weights[separation_mask] = CONTACT_WEIGHT
     if ignore.any():
@@ -117,6 +118,15 @@ def nearest_two_distances(labels: np.ndarray, reach: float) -> tuple[np.ndarray,
         second[window] = np.minimum(second[window], np.maximum(nearest[window], distance))
         nearest[window] = np.minimum(nearest[window], distance)
     return nearest, second
+
+
+def _cores(labels: np.ndarray, second: np.ndarray, config: TargetConfig) -> np.ndarray:
+    """Mark what stays of cells that the zone would take whole, so that the intersection has a piece of every cell."""
+    farthest = np.zeros(int(labels.max(initial=0)) + 1, np.float32)
+    np.maximum.at(farthest, labels.ravel(), second.ravel())
+    is_taken = farthest <= config.contact_width
+    is_taken[0] = False
+    return is_taken[labels] & (second > farthest[labels] / 2)
 
 
 def _weight_map(

@@ -76,9 +76,27 @@ def test_outline_of_a_lone_cell_is_no_contact():
 
 
 def test_contact_of_three_cells_that_meet():
-    labels = picture("1112 1112 3333")
-    expected = picture("..11 1111 1111") > 0
+    labels = picture("11122 11122 33333 33333")
+    expected = picture("..11. 11111 11111 .....") > 0
     assert np.array_equal(make_targets(labels, TargetConfig(contact_width=1)).separation_mask, expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "width", "expected"),
+    [
+        ("1111112222", 3, "...xxxxxx."),  # cell 2 is 4 wide: its last pixel is beyond the width
+        ("111111222", 3, "...xxxx.."),  # 3 wide: it would be taken whole, so the farther half stays
+        ("11111122", 3, "...xxxx."),
+        ("1111112", 3, "...xxx."),  # a line of one pixel is all cell; the neighbour's zone keeps it apart
+        ("1111122333333", 2, "...xx..xx...."),  # between two cells every pixel is as far
+    ],
+)
+def test_zone_never_takes_a_whole_cell(labels, width, expected):
+    assert contact(labels, contact_width=width) == expected
+    found = rejoined(strip(labels), make_targets(strip(labels), TargetConfig(contact_width=width)))
+    # Each cell is one piece again; in the contact zone, the middle counts as the border.
+    assert found.max() == strip(labels).max()
+    assert evaluate(found, strip(labels)).merges == 0
 
 
 def test_numbers_of_the_cells_do_not_matter():
@@ -236,8 +254,8 @@ def test_contact_with_a_possible_cell_is_not_learned_from(ignored, unknown):
 def test_contact_between_known_cells_counts_beside_ignored_pixels():
     targets = ignoring("111122222...", ".........iii", contact_width=2)
     assert targets.separation_weights[0, 2:6] == pytest.approx([22.6] * 4)
-    targets = ignoring("1122.......", "....iiiiiii", contact_width=2)
-    assert targets.separation_weights[0, :4] == pytest.approx([22.6] * 4)
+    targets = ignoring("111222.....", "......iiiii", contact_width=2)
+    assert targets.separation_weights[0, 1:5] == pytest.approx([22.6] * 4)
 
 
 def test_class_balance_is_that_of_the_annotated_pixels():
