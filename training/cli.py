@@ -70,7 +70,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from .pictures import write_pictures
+    from .inspection import write_pictures
 
     if options.number < 1:
         raise ValueError(f"--number is {options.number}, but it must be at least 1.")

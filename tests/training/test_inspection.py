@@ -7,7 +7,7 @@ from drawing import discs, photograph
 from deepsplit_core.images import read_image
 from training.annotations import Annotated, find_annotations
 from training.cli import main
-from training.pictures import CONTACT_COLOUR, GAP, UNKNOWN_COLOUR, draw, write_pictures
+from training.inspection import CONTACT_COLOUR, GAP, UNKNOWN_COLOUR, draw, write_pictures
 from training.targets import TargetConfig, make_targets
 
 CONFIG = TargetConfig(class_balance=False)
