@@ -34,7 +34,7 @@ def main(run: Path) -> None:
             [annotation for annotation in parts[part] if annotation.name.split("/")[0] == folder]
             for part in ("train", "validation", "test")
         )
-        median = np.median(cell_diameters([annotation.read()[1] for annotation in train]))
+        median = np.median(cell_diameters([annotation.read().labels for annotation in train]))
         ranges = [(round(low * median), round(high * median)) for low in (0.4, 0.6, 0.8) for high in (1.6, 2.5)]
         chosen = max(ranges, key=lambda size_range: identify_all(validation, size_range).cds)
         scores = identify_all(test, chosen)
@@ -47,8 +47,8 @@ def identify_all(annotations: list[Annotation], size_range: tuple[int, int]) -> 
     return evaluate_all(identify(annotation, size_range) for annotation in annotations)
 
 
-def identify(annotation: Annotation, size_range: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Run the module on one image and return its labels and the true ones, both (Y, X)."""
+def identify(annotation: Annotation, size_range: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Run the module on one image and return its labels, the true ones, and the ignored pixels, all (Y, X)."""
     import cellprofiler_core.image
     from cellprofiler.modules.identifyprimaryobjects import IdentifyPrimaryObjects
     from cellprofiler_core.measurement import Measurements
@@ -56,7 +56,7 @@ def identify(annotation: Annotation, size_range: tuple[int, int]) -> tuple[np.nd
     from cellprofiler_core.pipeline import Pipeline
     from cellprofiler_core.workspace import Workspace
 
-    pixels, truth = annotation.read()
+    pixels, truth, ignore = annotation.read()
     # As CellProfiler's own readers give it: 0 to 1 by the range of the file's type.
     pixels = (pixels / np.iinfo(pixels.dtype).max).astype(np.float32)
     module = IdentifyPrimaryObjects()
@@ -70,7 +70,7 @@ def identify(annotation: Annotation, size_range: tuple[int, int]) -> tuple[np.nd
     image_set.add("image", cellprofiler_core.image.Image(pixels))
     objects = ObjectSet()
     module.run(Workspace(pipeline, module, image_set, objects, Measurements(), image_sets))
-    return np.asarray(objects.get_objects("objects").segmented), truth
+    return np.asarray(objects.get_objects("objects").segmented), truth, ignore
 
 
 if __name__ == "__main__":

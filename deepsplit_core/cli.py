@@ -91,12 +91,19 @@ def _evaluate(options: argparse.Namespace) -> int:
     from .metrics import evaluate_all
 
     pairs = _pairs(options.predicted, options.truth)
-    scores = evaluate_all((read_image(predicted), read_image(truth)) for predicted, truth in pairs).to_dict()
+    masks = _ignore_masks(options.ignore, [truth for _, truth in pairs]) if options.ignore else {}
+    compared = (
+        (read_image(predicted), read_image(truth), read_image(masks[truth]) > 0 if truth in masks else None)
+        for predicted, truth in pairs
+    )
+    report: dict[str, float] = {"images": len(pairs)}
+    if options.ignore:
+        report["ignore_masks"] = len(masks)
+    report.update(evaluate_all(compared).to_dict())
     if options.json:
-        print(json.dumps({"images": len(pairs), **scores}, indent=1))
+        print(json.dumps(report, indent=1))
     else:
-        print(f"{'images':<16}{len(pairs)}")
-        for name, value in scores.items():
+        for name, value in report.items():
             print(f"{name:<16}{value:.4f}" if isinstance(value, float) else f"{name:<16}{value}")
     return 0
 
@@ -147,6 +154,24 @@ def _pairs(predicted: Path, truth: Path) -> list[tuple[Path, Path]]:
     return [(path, by_name[1][name]) for name, path in by_name[0].items()]
 
 
+def _ignore_masks(ignore: Path, truths: Sequence[Path]) -> dict[Path, Path]:
+    """Return the mask of ignored pixels for each annotated image that has one: a file, or a folder's by name."""
+    if ignore.is_file():
+        if len(truths) != 1:
+            raise ValueError(f"{ignore} is one mask, but {len(truths)} images are compared: give a folder of masks.")
+        return {truths[0]: ignore}
+    if not ignore.is_dir():
+        raise ValueError(f"There is no {ignore}: give a mask of the pixels to ignore, or a folder of them.")
+    by_name = {path.stem: path for path in sorted(ignore.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+    lonely = sorted(set(by_name) - {truth.stem for truth in truths})
+    if lonely or not by_name:
+        raise ValueError(
+            f"{ignore} must hold masks of the annotated images, under their names; without an image: "
+            f"{lonely or 'none, it is empty'}."
+        )
+    return {truth: by_name[truth.stem] for truth in truths if truth.stem in by_name}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="deepsplit", description="Split touching cells in microscopy images.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
@@ -169,6 +194,12 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help="compare label images with annotated ones")
     command.add_argument("predicted", type=Path, help="a label image, or a folder of them")
     command.add_argument("truth", type=Path, help="the annotated one, or a folder with files of the same names")
+    command.add_argument(
+        "--ignore",
+        type=Path,
+        metavar="DIR_OR_FILE",
+        help="masks of pixels that nobody annotated (nonzero), for the images of the same names; they count nowhere",
+    )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run_command=_evaluate)
 

@@ -1,10 +1,13 @@
-"""How well labelled cells agree with annotated ones: DSC, CDS (paper, 3.3 and eq. 2), AP, merges and splits."""
+"""How well labelled cells agree with annotated ones: DSC, CDS (paper, 3.3 and eq. 2), AP, merges and splits.
+
+Where nobody annotated, nothing can be right or wrong: `evaluate` takes a mask of such pixels and leaves them out.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Iterable, NamedTuple
+from typing import Any, Iterable, NamedTuple, Sequence
 
 import numpy as np
 from scipy import sparse
@@ -108,13 +111,16 @@ class Scores:
         return {**{k: round(v, 4) for k, v in result.items()}, **{name: getattr(self, name) for name in counts}}
 
 
-def evaluate(predicted: np.ndarray, truth: np.ndarray) -> Scores:
+def evaluate(predicted: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None = None) -> Scores:
     """Compare two labellings of one image.
 
     Parameters
     ----------
     predicted, truth : (Y, X) integer arrays
         0 = background, every other value one cell.
+    ignore : (Y, X) bool array, optional
+        Pixels that nobody annotated. Cells of either labelling with more than half of their pixels in it are left
+        out whole; the others are compared by their pixels outside of it. No ignored pixel counts in any score.
 
     Raises
     ------
@@ -129,6 +135,13 @@ def evaluate(predicted: np.ndarray, truth: np.ndarray) -> Scores:
         raise ValueError(
             f"The prediction has the shape {predicted.shape}, the truth {truth.shape}: they must be of one image."
         )
+    if ignore is not None:
+        if ignore.shape != truth.shape:
+            raise ValueError(
+                f"The mask of ignored pixels has the shape {ignore.shape}, the truth {truth.shape}: they must be of "
+                "one image."
+            )
+        predicted, truth = _without_ignored(predicted, ignore), _without_ignored(truth, ignore)
     overlap = overlap_of(truth, predicted)
     iou = overlap.iou()
     covered_truth = overlap.pixels.data > 0.5 * overlap.true_areas[overlap.pixels.row]
@@ -147,9 +160,18 @@ def evaluate(predicted: np.ndarray, truth: np.ndarray) -> Scores:
     )
 
 
-def evaluate_all(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Scores:
-    """Compare (predicted, truth) of several images; their counts are added."""
-    return sum((evaluate(predicted, truth) for predicted, truth in pairs), Scores())
+def evaluate_all(images: Iterable[Sequence[Any]]) -> Scores:
+    """Compare (predicted, truth) or (predicted, truth, ignore) of several images; their counts are added."""
+    return sum((evaluate(*image) for image in images), Scores())
+
+
+def _without_ignored(labels: np.ndarray, ignore: np.ndarray) -> np.ndarray:
+    """Set ignored pixels, and cells with more than half of their pixels among them, to background."""
+    values, index = np.unique(labels, return_inverse=True)
+    index = index.reshape(labels.shape)
+    n_ignored = np.bincount(index[ignore], minlength=values.size)
+    is_left_out = 2 * n_ignored > np.bincount(index.ravel())
+    return np.where(ignore | is_left_out[index], 0, labels)
 
 
 def overlap_of(truth: np.ndarray, predicted: np.ndarray) -> Overlap:

@@ -1,4 +1,4 @@
-"""The command line of training: ``python -m training train | evaluate | export``."""
+"""The command line of training: ``python -m training prepare | inspect | train | evaluate | export``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 from .annotations import Annotation, find_annotations, split_annotations
+from .checks import checked_annotations
 from .config import TrainConfig
 
 PRESETS = Path(__file__).parent / "presets"
@@ -43,7 +44,7 @@ def divide(folders: list[Path], seed: int) -> dict[str, list[Annotation]]:
     """Divide every folder's images on its own, and join the parts of all folders."""
     parts: dict[str, list[Annotation]] = {"train": [], "validation": [], "test": []}
     for folder in folders:
-        for part, chosen in split_annotations(find_annotations(folder), seed).items():
+        for part, chosen in split_annotations(checked_annotations(folder), seed).items():
             parts[part] += chosen
     return parts
 
@@ -60,6 +61,22 @@ def read_split(run: Path) -> dict[str, list[Annotation]]:
     if gone:
         raise ValueError(f"{run} was made with images that are gone from {split['folders']}: {gone}.")
     return {part: [found[name] for name in chosen] for part, chosen in parts.items()}
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from .prepare import prepare
+
+    prepare(options.data, options.output, options.repair, options.strict)
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from .inspection import write_pictures
+
+    if options.number < 1:
+        raise ValueError(f"--number is {options.number}, but it must be at least 1.")
+    config = read_config(options.preset)
+    for folder in options.data:
+        write_pictures(find_annotations(folder), config.targets, options.output, options.number)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -110,6 +127,22 @@ def _export(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("prepare", help="check folders of annotated images, and write clean copies")
+    command.add_argument("--data", type=Path, nargs="+", required=True, help="folders with images/ and labels")
+    command.add_argument("--output", type=Path, help="write a copy of each folder in here, under its name")
+    command.add_argument("--repair", action="store_true", help="mend the copy, and leave out what cannot be mended")
+    command.add_argument("--strict", action="store_true", help="refuse doubts, not faults alone")
+    command.set_defaults(run_command=_prepare)
+
+    command = commands.add_parser("inspect", help="draw cells, contact zone and weights over the images")
+    command.add_argument("--data", type=Path, nargs="+", required=True, help="folders with images/ and labels")
+    command.add_argument("--output", type=Path, required=True, help="folder for the pictures, PNG")
+    command.add_argument("--number", type=int, default=10, help="pictures of each folder (default: %(default)s)")
+    command.add_argument(
+        "--preset", default="nuclei", help="whose targets: a preset or TOML file (default: %(default)s)"
+    )
+    command.set_defaults(run_command=_inspect)
 
     command = commands.add_parser("train", help="train a network on annotated images")
     command.add_argument("--data", type=Path, nargs="+", required=True, help="folders with images/ and labels/")

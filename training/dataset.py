@@ -24,8 +24,8 @@ class Sample(NamedTuple):
     Attributes
     ----------
     image : (1, Y, X) float32 tensor, 0 to 1
-    targets : (3, Y, X) float32 tensor
-        Segmentation mask, separation mask, weights of the segmentation loss.
+    targets : (4, Y, X) float32 tensor
+        Segmentation mask, separation mask, weights of the segmentation loss, weights of the separation loss.
     labels : (Y, X) int32 array
     """
 
@@ -38,10 +38,10 @@ def load_samples(annotations: Sequence[Annotation], config: TrainConfig) -> list
     """Read, pre-process and derive the targets, once for the whole training."""
     samples = []
     for annotation in annotations:
-        image, labels = annotation.read()
+        image, labels, ignore = annotation.read()
         if is_constant(image):
             raise ValueError(f"{annotation.image_path} has one grey value everywhere: nothing can be learned from it.")
-        targets = np.stack(make_targets(labels, config.targets)).astype(np.float32)
+        targets = np.stack(make_targets(labels, config.targets, ignore)).astype(np.float32)
         image = preprocess(image, config.preprocessing)[None]
         samples.append(Sample(torch.from_numpy(image), torch.from_numpy(targets), labels))
     return samples
@@ -67,7 +67,7 @@ class RandomBatches(Dataset):
         return epochs * self.config.epoch_steps
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return images (N, 1, view, view) and targets (N, 3, view, view), float32."""
+        """Return images (N, 1, view, view) and targets (N, 4, view, view), float32."""
         config = self.config
         seed = np.random.SeedSequence([config.seed, self.stage, step]).generate_state(1)[0]
         generator = torch.Generator().manual_seed(int(seed))

@@ -20,27 +20,28 @@ from .annotations import Annotation
 
 
 class Predicted(NamedTuple):
-    """Probabilities (2, Y, X) of an annotated image and its true labels (Y, X)."""
+    """Probabilities (2, Y, X) of an annotated image, its true labels (Y, X), and the pixels that nobody annotated."""
 
     name: str
     probabilities: np.ndarray
     labels: np.ndarray
+    ignore: np.ndarray | None = None
 
 
 def predict_all(model: Model, annotations: Sequence[Annotation]) -> list[Predicted]:
     """Run the network over annotated images at their own scale."""
     predicted = []
     for annotation in tqdm(annotations, "predicting", leave=False, disable=None):
-        image, labels = annotation.read()
+        image, labels, ignore = annotation.read()
         seen = preprocess(image, model.card.preprocessing)
         probabilities = predict(model.network, seen, model.device, model.dtype, TilingConfig())
-        predicted.append(Predicted(annotation.name, probabilities, labels))
+        predicted.append(Predicted(annotation.name, probabilities, labels, ignore))
     return predicted
 
 
 def score(predicted: Sequence[Predicted], config: SplittingConfig) -> Scores:
-    """Split all images with one configuration and add up their counts."""
-    return evaluate_all((split(image.probabilities, config).labels, image.labels) for image in predicted)
+    """Split all images with one configuration and add up their counts, without the pixels that nobody annotated."""
+    return evaluate_all((split(image.probabilities, config).labels, image.labels, image.ignore) for image in predicted)
 
 
 def score_parts(predicted: Sequence[Predicted], config: SplittingConfig) -> dict[str, Scores]:

@@ -38,7 +38,7 @@ def export(run: Path, parts: dict[str, list[Annotation]], about: dict[str, Any],
     config = TrainConfig.from_dict(state["config"])
     if config.network.architecture != "unet" and state["stage"] != "separation":
         raise ValueError(f"{run} is not finished: its separation part is not trained. Go on with it by --resume.")
-    diameter = float(np.median(cell_diameters([annotation.read()[1] for annotation in parts["train"]])))
+    diameter = float(np.median(cell_diameters([annotation.read().labels for annotation in parts["train"]])))
     draft = Card(about["name"], about["description"], config.network, config.preprocessing, SplittingConfig(), diameter)
     network = build_network(run / "checkpoint.pt", draft, state["best"]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = Model(network, draft, "", torch.device("cpu"), torch.float32)

@@ -20,7 +20,7 @@ from deepsplit_core.architectures import TwoTaskNet, UNet, build
 from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .dataset import RandomBatches, Sample
-from .losses import separation_weights, weighted_cross_entropy
+from .losses import weighted_cross_entropy
 
 STAGES = ("segmentation", "separation")
 
@@ -122,21 +122,21 @@ def stage_loss(network: UNet, images: Tensor, targets: Tensor, stage: str, confi
     ----------
     network : UNet
     images : (N, 1, Y, X) float32 tensor
-    targets : (N, 3, Y, X) float32 tensor
-        Segmentation mask, separation mask, weights of the segmentation loss.
+    targets : (N, 4, Y, X) float32 tensor
+        Segmentation mask, separation mask, weights of the segmentation loss, weights of the separation loss.
     stage : {"segmentation", "separation"}
         The separation loss has the weight 0 in the first: that part is not even computed.
     config : TrainConfig
     """
     images = images.to(memory_format=torch.channels_last)
-    seg_mask, separation_mask, weight_map = (part[:, None] for part in targets.unbind(dim=1))
+    seg_mask, separation_mask, weight_map, separation_weights = (part[:, None] for part in targets.unbind(dim=1))
     if stage == "segmentation":
         logits, _, _ = network.trunk(images)
         return weighted_cross_entropy(logits, seg_mask, weight_map)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not config.freeze_trunk):
         logits, encoded, decoded = network.trunk(images)
     separation = _separation(network)(encoded, decoded)
-    loss = weighted_cross_entropy(separation, separation_mask, separation_weights(seg_mask, separation_mask))
+    loss = weighted_cross_entropy(separation, separation_mask, separation_weights)
     if not config.freeze_trunk:
         loss = loss + config.segmentation_loss_weight * weighted_cross_entropy(logits, seg_mask, weight_map)
     return loss

@@ -10,6 +10,9 @@ from scipy import ndimage
 
 from deepsplit_core.config import Config
 
+# Of the separation loss (paper, 3.2).
+CELL_WEIGHT, CONTACT_WEIGHT, BACKGROUND_WEIGHT = 5.0, 22.6, 1.0
+
 
 @dataclass(frozen=True)
 class TargetConfig(Config):
@@ -18,7 +21,8 @@ class TargetConfig(Config):
     Parameters
     ----------
     contact_width : float
-        Pixels of a cell up to this far from another cell are contact.
+        Pixels of a cell up to this far from another cell are contact. A cell so thin or small that it would be
+        contact all over keeps those of its pixels that are farther than half of its farthest.
     contact_reach : float
         Background pixels are contact where their distances to the nearest two cells add up to this at most:
         the widest gap across which two cells are adjacent.
@@ -46,14 +50,15 @@ class TargetConfig(Config):
 
 
 class Targets(NamedTuple):
-    """Three (Y, X) arrays: two bool masks and the float32 weights of the segmentation loss."""
+    """Four (Y, X) arrays: two bool masks, and the float32 weights of the two losses; 0 = unknown, not learned from."""
 
     seg_mask: np.ndarray
     separation_mask: np.ndarray
     weight_map: np.ndarray
+    separation_weights: np.ndarray
 
 
-def make_targets(labels: np.ndarray, config: TargetConfig) -> Targets:
+def make_targets(labels: np.ndarray, config: TargetConfig, ignore: np.ndarray | None = None) -> Targets:
     """Derive masks and weights from labels that abut or have a gap between them.
 
     Parameters
@@ -61,13 +66,29 @@ def make_targets(labels: np.ndarray, config: TargetConfig) -> Targets:
     labels : (Y, X) integer array
         0 = background, every other value one cell.
     config : TargetConfig
+    ignore : (Y, X) bool array, optional
+        Pixels that nobody annotated: their weights are 0. There may be cells in it, so that pixels which would then
+        be contact have the weight 0 in the separation loss, too.
     """
+    ignore = np.zeros(labels.shape, bool) if ignore is None else ignore
     # Beyond four sigma the second term of eq. 1 is below w_0 / 2,900.
     reach = max(4 * config.gap_sigma, config.contact_width, config.contact_reach)
     nearest, second = nearest_two_distances(labels, reach)
     seg_mask = labels > 0
-    separation_mask = np.where(seg_mask, second <= config.contact_width, nearest + second <= config.contact_reach)
-    return Targets(seg_mask, separation_mask, _weight_map(seg_mask, nearest, second, config))
+    separation_mask = _contact_zone(seg_mask, nearest, second, config) & ~_cores(labels, second, config)
+    separation_weights = np.where(seg_mask, CELL_WEIGHT, BACKGROUND_WEIGHT).astype(np.float32)
+    separation_weights[separation_mask] = CONTACT_WEIGHT
+    if ignore.any():
+        to_ignored = ndimage.distance_transform_edt(~ignore)
+        is_unknown = _contact_zone(seg_mask, nearest, to_ignored, config) & ~separation_mask
+        separation_weights[ignore | is_unknown] = 0
+    weight_map = _weight_map(seg_mask, nearest, second, ignore, config)
+    return Targets(seg_mask, separation_mask, weight_map, separation_weights)
+
+
+def _contact_zone(seg_mask: np.ndarray, nearest: np.ndarray, other: np.ndarray, config: TargetConfig) -> np.ndarray:
+    """Mark pixels between two cells from the distances to them; a cell's own pixels are 0 from the nearest."""
+    return np.where(seg_mask, other <= config.contact_width, nearest + other <= config.contact_reach)
 
 
 def nearest_two_distances(labels: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
@@ -99,12 +120,23 @@ def nearest_two_distances(labels: np.ndarray, reach: float) -> tuple[np.ndarray,
     return nearest, second
 
 
-def _weight_map(seg_mask: np.ndarray, nearest: np.ndarray, second: np.ndarray, config: TargetConfig) -> np.ndarray:
+def _cores(labels: np.ndarray, second: np.ndarray, config: TargetConfig) -> np.ndarray:
+    """Mark what stays of cells that the zone would take whole, so that the intersection has a piece of every cell."""
+    farthest = np.zeros(int(labels.max(initial=0)) + 1, np.float32)
+    np.maximum.at(farthest, labels.ravel(), second.ravel())
+    is_taken = farthest <= config.contact_width
+    is_taken[0] = False
+    return is_taken[labels] & (second > farthest[labels] / 2)
+
+
+def _weight_map(
+    seg_mask: np.ndarray, nearest: np.ndarray, second: np.ndarray, ignore: np.ndarray, config: TargetConfig
+) -> np.ndarray:
     """Eq. 1: w_c on the foreground, 1 on the background, and w_0 exp(...) on background between two cells."""
     weights = np.ones(seg_mask.shape, np.float32)
-    n_foreground = int(seg_mask.sum())
-    if config.class_balance and 0 < n_foreground < seg_mask.size:
-        weights[seg_mask] = (seg_mask.size - n_foreground) / n_foreground
+    n_annotated, n_foreground = int((~ignore).sum()), int((seg_mask & ~ignore).sum())
+    if config.class_balance and 0 < n_foreground < n_annotated:
+        weights[seg_mask] = (n_annotated - n_foreground) / n_foreground
     squared = (nearest + second) ** 2 if config.gap_distance == "sum" else nearest**2 + second**2
     gap = config.gap_weight * np.exp(-squared / (2 * config.gap_sigma**2))
-    return weights + np.where(seg_mask, 0, gap).astype(np.float32)
+    return np.where(ignore, 0, weights + np.where(seg_mask, 0, gap)).astype(np.float32)

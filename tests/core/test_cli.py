@@ -184,6 +184,39 @@ def test_evaluate_refuses_colour_pictures_of_labels(tmp_path, capsys):
     assert "(4, 5, 3)" in capsys.readouterr().err
 
 
+@pytest.fixture
+def half_annotated(tmp_path):
+    """Folders of two images with two cells each; in one of them, one of the cells is not annotated."""
+    for folder, rows in {"predicted": "11.22", "truth": "11...", "ignore": "...11"}.items():
+        (tmp_path / folder).mkdir()
+        write_labels(tmp_path / folder / "a.tif", picture(rows))
+    for folder in ("predicted", "truth"):
+        write_labels(tmp_path / folder / "b.tif", picture("11.22"))
+    return tmp_path
+
+
+def test_evaluate_leaves_ignored_pixels_out(half_annotated, capsys):
+    folders = half_annotated / "predicted", half_annotated / "truth"
+    assert evaluate_as_json(capsys, *folders)["n_predicted"] == 4
+    scores = evaluate_as_json(capsys, *folders, "--ignore", half_annotated / "ignore")
+    assert (scores["n_predicted"], scores["cds"], scores["ignore_masks"]) == (3, 1, 1)
+    files = [half_annotated / folder / "a.tif" for folder in ("predicted", "truth", "ignore")]
+    assert evaluate_as_json(capsys, *files[:2], "--ignore", files[2])["n_predicted"] == 1
+
+
+@pytest.mark.parametrize(
+    ("ignore", "message"),
+    [("gone", "There is no"), ("ignore/a.tif", "2 images are compared"), ("empty", "empty"), ("other", "['c']")],
+)
+def test_evaluate_refuses_masks_that_do_not_fit(half_annotated, capsys, ignore, message):
+    for folder in ("empty", "other"):
+        (half_annotated / folder).mkdir()
+    write_labels(half_annotated / "other" / "c.tif", picture("11.22"))
+    folders = [str(half_annotated / name) for name in ("predicted", "truth", ignore)]
+    assert main(["evaluate", *folders[:2], "--ignore", folders[2]]) == 1
+    assert message in capsys.readouterr().err
+
+
 # models
 
 

@@ -163,6 +163,60 @@ def test_image_full_of_cells_has_no_background():
     assert evaluate(truth, truth).ap == (1,) * 5
 
 
+# Pixels that nobody annotated
+
+
+def ignored(*box, shape=(40, 120)):
+    """A mask of one box (y, x, height, width)."""
+    return squares(box, shape=shape) > 0
+
+
+def test_cell_predicted_where_nobody_annotated_is_neither_right_nor_wrong():
+    truth = squares((0, 0, 10, 10))
+    predicted = squares((0, 0, 10, 10), (20, 0, 10, 10))
+    assert evaluate(predicted, truth).cds < 1
+    assert evaluate(predicted, truth, ignored(20, 0, 10, 10)) == evaluate(truth, truth)
+
+
+@pytest.mark.parametrize(("n_ignored", "n_predicted"), [(50, 1), (51, 0)])
+def test_cell_is_left_out_when_more_than_half_of_it_is_ignored(n_ignored, n_predicted):
+    predicted, nothing = squares((0, 0, 1, 100)), squares()
+    scores = evaluate(predicted, nothing, ignored(0, 0, 1, n_ignored))
+    assert (scores.n_predicted, scores.predicted_pixels) == (n_predicted, 50 * n_predicted)
+    assert evaluate(nothing, predicted, ignored(0, 0, 1, n_ignored)).n_true == n_predicted
+
+
+def test_cells_are_compared_outside_of_the_ignored_pixels():
+    # The prediction runs 10 pixels on into what nobody annotated: outside of it the two agree.
+    truth, predicted = squares((0, 0, 10, 20)), squares((0, 0, 10, 30))
+    assert evaluate(predicted, truth, ignored(0, 20, 10, 20)) == evaluate(truth, truth)
+    assert evaluate(predicted, truth, ignored(0, 20, 10, 20)).common_pixels == 200
+
+
+def test_mask_without_ignored_pixels_changes_nothing():
+    truth = discs((40, 80), [(12, 14, 9), (28, 20, 8), (14, 60, 10)])
+    predicted = np.roll(truth, 3, axis=1)
+    assert evaluate(predicted, truth, np.zeros(truth.shape, bool)) == evaluate(predicted, truth)
+
+
+def test_everything_ignored_leaves_nothing_to_compare():
+    truth = squares((0, 0, 10, 10))
+    assert evaluate(truth, truth, np.ones(truth.shape, bool)) == Scores()
+
+
+def test_ignoring_does_not_modify_the_labels():
+    truth, predicted = squares((0, 0, 10, 10)), squares((0, 5, 10, 10))
+    copies = truth.copy(), predicted.copy()
+    evaluate(predicted, truth, ignored(0, 0, 10, 8))
+    assert np.array_equal(truth, copies[0])
+    assert np.array_equal(predicted, copies[1])
+
+
+def test_ignore_mask_of_another_size_is_refused():
+    with pytest.raises(ValueError, match=r"ignored pixels has the shape \(4, 4\), the truth \(40, 120\)"):
+        evaluate(squares(), squares(), np.zeros((4, 4), bool))
+
+
 # Sums
 
 
@@ -183,6 +237,12 @@ def test_image_cut_in_two_scores_like_the_whole():
     predicted = np.roll(truth, 2, axis=0)
     halves = [(predicted[:, :40], truth[:, :40]), (predicted[:, 40:], truth[:, 40:])]
     assert evaluate_all(halves) == evaluate(predicted, truth)
+
+
+def test_each_image_is_compared_under_its_own_ignore_mask():
+    truth, extra = squares((0, 0, 10, 10)), squares((0, 0, 10, 10), (20, 0, 10, 10))
+    scores = evaluate_all([(extra, truth, ignored(20, 0, 10, 10)), (extra, truth, None), (extra, truth)])
+    assert (scores.n_true, scores.n_predicted) == (3, 5)
 
 
 def test_no_image_has_no_counts():

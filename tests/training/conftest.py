@@ -66,6 +66,16 @@ def data(tmp_path):
 
 
 @pytest.fixture
+def ignoring(data):
+    """The same folder with `ignore/` for its first image, whose left half nobody annotated."""
+    (data / "ignore").mkdir()
+    mask = np.zeros((48, 52), np.uint8)
+    mask[:, :26] = 1
+    tifffile.imwrite(data / "ignore" / "field0.tif", mask)
+    return data
+
+
+@pytest.fixture
 def preset(tmp_path):
     """The TOML file of the tiny run."""
     path = tmp_path / "tiny.toml"

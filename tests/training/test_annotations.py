@@ -1,8 +1,11 @@
 """Annotated images on disk: partners are found, divided once, and checked against each other."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tifffile
+from drawing import as_sets, contact
 
 from training.annotations import Annotation, find_annotations, split_annotations
 
@@ -18,10 +21,31 @@ def names(parts):
 def test_partners_are_found_and_read(data):
     found = find_annotations(data)
     assert [annotation.name for annotation in found] == [f"drawn/field{i}" for i in range(6)]
-    image, labels = found[2].read()
+    image, labels, ignore = found[2].read()
     assert np.array_equal(image, tifffile.imread(data / "images" / "field2.tif"))
     assert np.array_equal(labels, tifffile.imread(data / "labels" / "field2.tif"))
     assert labels.dtype == np.int32
+    assert ignore.dtype == bool
+    assert ignore.shape == labels.shape
+    assert not ignore.any()
+
+
+def test_ignored_pixels_are_read(ignoring):
+    found = find_annotations(ignoring)
+    assert np.array_equal(found[0].read().ignore, np.indices((48, 52))[1] < 26)
+    assert not found[1].read().ignore.any()
+
+
+def test_ignore_masks_without_an_image_are_named(ignoring):
+    (ignoring / "ignore" / "field0.tif").rename(ignoring / "ignore" / "feild0.tif")
+    with pytest.raises(ValueError, match="1 x ignore mask without an image: feild0"):
+        find_annotations(ignoring)
+
+
+def test_ignore_mask_of_another_size(ignoring):
+    tifffile.imwrite(ignoring / "ignore" / "field0.tif", np.zeros((48, 51), np.uint8))
+    with pytest.raises(ValueError, match=r"of shape \(48, 51\), but its image field0.tif is of shape \(48, 52\)"):
+        find_annotations(ignoring)[0].read()
 
 
 def test_partners_may_be_of_two_kinds_of_files(data):
@@ -32,15 +56,80 @@ def test_partners_may_be_of_two_kinds_of_files(data):
     assert find_annotations(data)[0].image_path.name == "field0.png"
 
 
+def as_masks(data, name):
+    """Turn one label image into a folder of masks."""
+    labels = tifffile.imread(data / "labels" / f"{name}.tif")
+    (data / "labels" / f"{name}.tif").unlink()
+    (data / "labels" / name).mkdir()
+    for value in np.unique(labels[labels > 0]):
+        tifffile.imwrite(data / "labels" / name / f"{value}.tif", (labels == value).astype(np.uint8))
+
+
+def as_reference_masks(data):
+    """Turn all label images into the paper's two masks."""
+    for path in sorted((data / "labels").iterdir()):
+        labels = tifffile.imread(path)
+        for kind, mask in (("segmentation", labels > 0), ("separation", contact(labels))):
+            (data / kind).mkdir(exist_ok=True)
+            tifffile.imwrite(data / kind / path.name, mask.astype(np.uint8) * 255)
+    shutil.rmtree(data / "labels")
+
+
+def test_masks_of_cells_may_stand_for_a_label_image(data):
+    """Even in one folder, each image in its own form."""
+    before = [annotation.read().labels for annotation in find_annotations(data)]
+    as_masks(data, "field3")
+    found = find_annotations(data)
+    assert [annotation.labels_path.is_dir() for annotation in found] == [i == 3 for i in range(6)]
+    for annotation, labels in zip(found, before, strict=True):
+        assert as_sets(annotation.read().labels) == as_sets(labels)
+
+
+def test_reference_masks_may_stand_for_labels(data):
+    before = [annotation.read().labels for annotation in find_annotations(data)]
+    as_reference_masks(data)
+    found = find_annotations(data)
+    assert len(found) == 6
+    for annotation, labels in zip(found, before, strict=True):
+        assert as_sets(annotation.read().labels) == as_sets(labels)
+
+
+def test_image_with_one_of_two_reference_masks_has_no_labels(data):
+    as_reference_masks(data)
+    (data / "separation" / "field2.tif").unlink()
+    (data / "images" / "field4.tif").unlink()
+    with pytest.raises(
+        ValueError,
+        match=r"image without labels: field2 \(nothing in separation/\); 1 x labels without an image: field4",
+    ):
+        find_annotations(data)
+
+
+def test_two_forms_of_labels_in_one_folder_are_refused(data):
+    shutil.copytree(data / "labels", data / "spare")
+    as_reference_masks(data)
+    (data / "spare").rename(data / "labels")
+    with pytest.raises(ValueError, match="keep one of the two forms"):
+        find_annotations(data)
+
+
+def test_label_image_and_masks_of_one_name_are_refused(data):
+    shutil.copytree(data / "labels", data / "labels" / "field5")
+    with pytest.raises(ValueError, match=r"several files of one name: field5 \(.*labels/field5, labels/field5.tif\)"):
+        find_annotations(data)
+
+
 def test_other_files_are_left_out(data):
     (data / "images" / "README.txt").write_text("about")
+    (data / "labels" / ".hidden.tif").write_text("left by the system")
+    (data / "images" / "thumbnails").mkdir()
     assert len(find_annotations(data)) == 6
 
 
 def test_missing_partners_are_all_named(data):
     (data / "images" / "field1.tif").unlink()
     (data / "labels" / "field4.tif").unlink()
-    with pytest.raises(ValueError, match=r"2 files have no partner .*\['field1', 'field4'\]"):
+    with pytest.raises(ValueError, match="1 x image without labels: field4; 1 x labels without an image: field1"):
         find_annotations(data)
 
 

@@ -99,7 +99,25 @@ def test_folders_of_one_name_are_refused_or_kept_apart(data, preset, tmp_path):
 
 def test_missing_partner(data, preset, tmp_path, capsys):
     (data / "labels" / "field2.tif").unlink()
-    assert "['field2']" in refused(capsys, data, tmp_path / "run", preset)
+    assert "1 x image without labels: field2" in refused(capsys, data, tmp_path / "run", preset)
+
+
+def test_everything_that_is_wrong_is_said_at_once(data, preset, tmp_path, capsys):
+    """Of whichever part of the division: the test images are not read before the export."""
+    for i in (1, 3):
+        tifffile.imwrite(data / "labels" / f"field{i}.tif", np.zeros((9, 9), np.uint16))
+    tifffile.imwrite(data / "images" / "field5.tif", np.zeros((48, 52, 3), np.uint8), photometric="rgb")
+    line = refused(capsys, data, tmp_path / "run", preset)
+    assert "2 x sizes that differ: drawn/field1 (" in line
+    assert "1 x colour image: drawn/field5 (" in line
+    assert "prepare --repair" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_doubts_are_counted_and_do_not_stop_a_run(data, preset, tmp_path, capsys):
+    tifffile.imwrite(data / "labels" / "field1.tif", np.zeros((48, 52), np.uint16))
+    assert train(data, tmp_path / "run", preset) == 0
+    assert "1 x image without cells" in capsys.readouterr().out
 
 
 def test_sizes_that_differ(data, preset, tmp_path, capsys):

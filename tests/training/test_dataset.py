@@ -17,12 +17,26 @@ from training.targets import make_targets
 
 def test_samples_are_preprocessed_images_and_targets(data, config):
     annotations = find_annotations(data)
-    image, labels = annotations[3].read()
+    image, labels, _ = annotations[3].read()
     sample = load_samples(annotations, config)[3]
     assert np.array_equal(sample.image[0].numpy(), preprocess(image, config.preprocessing))
     assert np.array_equal(sample.labels, labels)
     for found, expected in zip(sample.targets.numpy(), make_targets(labels, config.targets)):
         assert np.array_equal(found, expected.astype(np.float32))
+
+
+def test_ignored_pixels_weigh_nothing_in_samples_and_views(ignoring, config):
+    """The left half of the first image is ignored: in every view, the weights are 0 where, and only where, it shows."""
+    still = dataclasses.replace(config, augmentation=type(config.augmentation)(elastic=0), batch=20)
+    sample = load_samples(find_annotations(ignoring)[:1], still)[0]
+    assert (sample.targets[2:, :, :26] == 0).all()
+    assert (sample.targets[2, :, 26:] > 0).all()
+    # The image tells which half a pixel of a view is of.
+    half = sample._replace(image=(sample.targets[2:3] > 0).float())
+    images, targets = RandomBatches([half], still, 0)[0]
+    assert 0.2 < images.mean() < 0.8
+    assert (targets[:, 2:3][images == 0] == 0).all()
+    assert (targets[:, 2:3][images == 1] > 0).all()
 
 
 def test_constant_image_is_refused(data, config):
@@ -34,7 +48,7 @@ def test_constant_image_is_refused(data, config):
 def test_batches_have_the_configs_shape(samples, config):
     images, targets = RandomBatches(samples, config, 0)[0]
     assert images.shape == (2, 1, 32, 32)
-    assert targets.shape == (2, 3, 32, 32)
+    assert targets.shape == (2, 4, 32, 32)
     assert images.dtype == targets.dtype == torch.float32
 
 
@@ -63,7 +77,7 @@ def test_every_image_is_used(config):
     """Samples of one grey value each: it tells which image a view is of."""
     from training.dataset import Sample
 
-    plain = [Sample(torch.full((1, 40, 40), i / 10), torch.zeros(3, 40, 40), np.zeros((40, 40))) for i in range(6)]
+    plain = [Sample(torch.full((1, 40, 40), i / 10), torch.zeros(4, 40, 40), np.zeros((40, 40))) for i in range(6)]
     still = dataclasses.replace(config, augmentation=type(config.augmentation)(elastic=0), batch=10)
     images = torch.cat([RandomBatches(plain, still, 0)[step][0] for step in range(6)])
     assert {round(10 * value) for value in images.mean(dim=(1, 2, 3)).tolist()} == set(range(6))

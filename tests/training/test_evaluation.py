@@ -60,10 +60,36 @@ def test_images_of_a_run_are_predicted_as_inference_sees_them(data):
     annotations = find_annotations(data)[:2]
     images = predict_all(model, annotations)
     assert [image.name for image in images] == ["drawn/field0", "drawn/field1"]
-    grey, labels = annotations[0].read()
+    grey, labels, _ = annotations[0].read()
     bright = (grey - grey.min()) / (grey.max() - grey.min()) > 0.3
     assert np.array_equal(images[0].probabilities[0] > 0.5, bright)
     assert np.array_equal(images[0].labels, labels)
+
+
+def test_ignored_pixels_are_left_out_of_every_score(ignoring):
+    """Of the pair, nobody annotated one: the network finds both, and is not wrong."""
+    network = wired_network()
+    model = Model(network, card_of(network), "", torch.device("cpu"), torch.float32)
+    assert predict_all(model, find_annotations(ignoring)[:1])[0].ignore[:, :26].all()
+    image = predicted(labels=np.where(PAIR == 1, PAIR, 0), probabilities=perfect_probabilities(PAIR))
+    config = SplittingConfig(longest_cut=14)
+    assert score([image], config).cds < 1
+    image = image._replace(ignore=PAIR == 2)
+    assert score([image], config).cds == 1
+    assert all(part.dsc == 1 for name, part in score_parts([image], config).items() if name != PART_NAMES[0])
+
+
+def test_cells_found_where_nobody_annotated_cost_nothing(shared_data):
+    """The endothelium set: a network that outlines every cell, those in the ignored pixels, too, is right."""
+    image = find_annotations(shared_data / "endothelium")[4].read()
+    everything = np.where(image.ignore, image.labels.max() + 1 + np.indices(image.labels.shape)[0] // 40, image.labels)
+    probabilities = perfect_probabilities(everything)
+    config = SplittingConfig(watershed=False, smallest_cell=0, largest_hole=0)
+    found = predicted(labels=image.labels, probabilities=probabilities)
+    assert score([found], config).cds < 0.97
+    scores = score([found._replace(ignore=image.ignore)], config)
+    assert scores.cds > 0.99
+    assert scores.dsc > 0.999
 
 
 def test_tuning_finds_thresholds_that_part_the_cells():

@@ -12,7 +12,7 @@ from training import loop
 from training.augmentation import AugmentationConfig
 from training.checkpoint import Checkpoint
 from training.loop import set_training, stage_loss, train, trained_parameters, validation_loss
-from training.losses import separation_weights, weighted_cross_entropy
+from training.losses import weighted_cross_entropy
 
 
 def run(samples, config, folder, resume=False):
@@ -118,11 +118,24 @@ def test_loss_of_stage_1_is_the_weighted_segmentation_loss(config, batch):
 def test_loss_of_stage_2_adds_a_share_of_the_segmentation_loss(config, batch, freeze, share):
     network, (images, targets) = random_network(), batch
     logits = network(images)
-    weights = separation_weights(targets[:, 0], targets[:, 1])
-    expected = weighted_cross_entropy(logits[:, 1], targets[:, 1], weights)
+    expected = weighted_cross_entropy(logits[:, 1], targets[:, 1], targets[:, 3])
     expected = expected + share * weighted_cross_entropy(logits[:, 0], targets[:, 0], targets[:, 2])
     config = dataclasses.replace(config, freeze_trunk=freeze, segmentation_loss_weight=share or 0.3)
     torch.testing.assert_close(stage_loss(network, images, targets, "separation", config), expected)
+
+
+@pytest.mark.parametrize("stage", ["segmentation", "separation"])
+def test_targets_where_nobody_annotated_change_no_loss(config, batch, stage):
+    network, (images, targets) = random_network(), batch
+    targets = targets.clone()
+    targets[:, 2:, 8:20, 5:25] = 0
+    other = targets.clone()
+    other[:, :2, 8:20, 5:25] = 1 - other[:, :2, 8:20, 5:25]
+    config = dataclasses.replace(config, freeze_trunk=False)
+    expected = stage_loss(network, images, targets, stage, config)
+    assert stage_loss(network, images, other, stage, config) == expected
+    other[:, :2, 20:, :] = 1 - other[:, :2, 20:, :]  # beside it, they do
+    assert stage_loss(network, images, other, stage, config) != expected
 
 
 def test_validation_loss_is_that_of_whole_images_without_dropout(config, samples):

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 from drawing import discs, picture
+from scipy import ndimage
 
+from deepsplit_core.config import SplittingConfig
+from deepsplit_core.metrics import evaluate
+from deepsplit_core.splitting import split
+from training.annotations import find_annotations
 from training.targets import TargetConfig, make_targets, nearest_two_distances
 
 FLAT = TargetConfig(class_balance=False, gap_weight=0)
@@ -71,9 +76,27 @@ def test_outline_of_a_lone_cell_is_no_contact():
 
 
 def test_contact_of_three_cells_that_meet():
-    labels = picture("1112 1112 3333")
-    expected = picture("..11 1111 1111") > 0
+    labels = picture("11122 11122 33333 33333")
+    expected = picture("..11. 11111 11111 .....") > 0
     assert np.array_equal(make_targets(labels, TargetConfig(contact_width=1)).separation_mask, expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "width", "expected"),
+    [
+        ("1111112222", 3, "...xxxxxx."),  # cell 2 is 4 wide: its last pixel is beyond the width
+        ("111111222", 3, "...xxxx.."),  # 3 wide: it would be taken whole, so the farther half stays
+        ("11111122", 3, "...xxxx."),
+        ("1111112", 3, "...xxx."),  # a line of one pixel is all cell; the neighbour's zone keeps it apart
+        ("1111122333333", 2, "...xx..xx...."),  # between two cells every pixel is as far
+    ],
+)
+def test_zone_never_takes_a_whole_cell(labels, width, expected):
+    assert contact(labels, contact_width=width) == expected
+    found = rejoined(strip(labels), make_targets(strip(labels), TargetConfig(contact_width=width)))
+    # Each cell is one piece again; in the contact zone, the middle counts as the border.
+    assert found.max() == strip(labels).max()
+    assert evaluate(found, strip(labels)).merges == 0
 
 
 def test_numbers_of_the_cells_do_not_matter():
@@ -92,8 +115,38 @@ def test_labels_are_not_modified():
 
 def test_types():
     targets = make_targets(strip("11.22").astype(np.uint16), TargetConfig())
-    assert [part.dtype for part in targets] == [bool, bool, np.float32]
+    assert [part.dtype for part in targets] == [bool, bool, np.float32, np.float32]
     assert {part.shape for part in targets} == {(9, 5)}
+
+
+def rejoined(labels, targets):
+    """The cells that perfect probabilities of these targets give, without any clean-up."""
+    config = SplittingConfig(smallest_cell=0, largest_hole=0, watershed=False)
+    return split(np.stack([targets.seg_mask, targets.separation_mask]).astype(np.float32), config).labels
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("apart", [16, 19, 22], ids=["abut", "just abut", "gap"])
+def test_perfect_probabilities_give_the_cells_back(width, apart):
+    labels = discs((50, 70), [(18, 20, 10), (18, 20 + apart, 10), (18 + apart, 20, 10)])
+    targets = make_targets(labels, TargetConfig(contact_width=width))
+    scores = evaluate(rejoined(labels, targets), labels)
+    assert scores.ap == (1,) * 5
+    assert scores.dsc == 1
+
+
+def test_without_contact_pixels_inside_cells_abutting_cells_stay_merged():
+    """A zone in the gaps alone is not enough."""
+    labels = discs((40, 60), [(20, 20, 10), (20, 37, 10)])
+    assert evaluate(rejoined(labels, make_targets(labels, TargetConfig(contact_width=0))), labels).merges == 1
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("folder", ["usiigaci", "endothelium", "dsb2018"])
+def test_zone_separates_touching_cells_of_real_sets(shared_data, folder, width):
+    labels, ignore = find_annotations(shared_data / folder)[1].read()[1:]
+    targets = make_targets(labels, TargetConfig(contact_width=width), ignore)
+    assert evaluate(rejoined(labels, targets), labels, ignore).merges == 0
 
 
 # Distances
@@ -143,7 +196,7 @@ def test_lone_cell_has_no_gap_term():
 @pytest.mark.parametrize("radius", [3, 8, 14])
 def test_class_balance_gives_foreground_the_weight_of_the_background(radius):
     labels = discs((30, 30), [(15, 15, radius)])
-    seg_mask, _, weights = make_targets(labels, TargetConfig())
+    seg_mask, _, weights, _ = make_targets(labels, TargetConfig())
     assert weights[seg_mask].sum() == pytest.approx(weights[~seg_mask].sum(), rel=1e-5)
     assert np.unique(weights[seg_mask]).size == 1
     assert (weights[~seg_mask] == 1).all()
@@ -155,6 +208,86 @@ def test_image_of_one_class_has_finite_weights_that_count(value):
     weights = make_targets(np.full((8, 8), value), TargetConfig()).weight_map
     assert np.isfinite(weights).all()
     assert weights.sum() > 0
+
+
+# Weights of the separation loss
+
+
+def test_separation_weights_of_the_paper():
+    """5 on cells, 22.6 on contact, inside cells and between them, 1 on the background (3.2)."""
+    targets = make_targets(strip("..1111.22"), TargetConfig(contact_width=2))
+    expected = [1, 1, 5, 5, 5, 22.6, 22.6, 22.6, 5]
+    assert targets.separation_weights[0] == pytest.approx(expected)
+
+
+# Pixels that nobody annotated
+
+
+def ignoring(text, ignored, **config):
+    """Targets of stripes, in which a line of dots and i's tells what is ignored."""
+    ignore = np.repeat(np.array([[c == "i" for c in ignored]]), 9, axis=0)
+    return make_targets(strip(text), TargetConfig(**config), ignore)
+
+
+def test_ignored_pixels_weigh_nothing():
+    targets = ignoring("1111....22", "....ii....", gap_weight=10)
+    assert (targets.weight_map[0] == 0).tolist() == [c == "i" for c in "....ii...."]
+    assert (targets.separation_weights[:, 4:6] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("ignored", "unknown"),
+    [
+        ("....iii...", "..xxxxx..."),  # it would abut: 2 pixels of the cell would be contact
+        ("......iii.", "....xxxxx."),  # a gap of 2: the distances add up to 3
+        (".......ii.", "....xxxxx."),  # to 4
+        ("........i.", "........x."),  # to 5: no contact, whatever is there
+    ],
+)
+def test_contact_with_a_possible_cell_is_not_learned_from(ignored, unknown):
+    """There may be a cell in what is ignored: pixels beside it are no examples of "no contact"."""
+    targets = ignoring("1111......", ignored, contact_width=2, contact_reach=4)
+    assert (targets.separation_weights[0] == 0).tolist() == [c == "x" for c in unknown]
+    assert (targets.weight_map[0] == 0).tolist() == [c == "i" for c in ignored]
+
+
+def test_contact_between_known_cells_counts_beside_ignored_pixels():
+    targets = ignoring("111122222...", ".........iii", contact_width=2)
+    assert targets.separation_weights[0, 2:6] == pytest.approx([22.6] * 4)
+    targets = ignoring("111222.....", "......iiiii", contact_width=2)
+    assert targets.separation_weights[0, 1:5] == pytest.approx([22.6] * 4)
+
+
+def test_class_balance_is_that_of_the_annotated_pixels():
+    labels = discs((30, 30), [(15, 8, 6), (15, 24, 5)])
+    ignore = np.indices(labels.shape)[1] >= 16
+    seg_mask, _, weights, _ = make_targets(labels, TargetConfig(gap_weight=0), ignore)
+    assert weights[seg_mask].sum() == pytest.approx(weights[~seg_mask].sum(), rel=1e-5)
+    left = make_targets(labels[:, :16], TargetConfig(gap_weight=0))
+    assert np.unique(weights[:, :16][seg_mask[:, :16]]) == np.unique(left.weight_map[left.seg_mask])
+
+
+def test_confluent_sheet_with_ignored_pixels_has_finite_weights():
+    weights = make_targets(np.ones((8, 8), int), TargetConfig(), np.eye(8, dtype=bool)).weight_map
+    assert np.array_equal(weights, 1 - np.eye(8))
+
+
+def test_nothing_ignored_changes_nothing():
+    labels = discs((40, 40), [(12, 12, 8), (12, 27, 8), (30, 20, 8)])
+    targets = make_targets(labels, TargetConfig(), np.zeros(labels.shape, bool))
+    for one, other in zip(targets, make_targets(labels, TargetConfig())):
+        assert np.array_equal(one, other)
+
+
+def test_confluent_sheet_with_unknown_cells(shared_data):
+    """The endothelium set: all pixels are of a cell or ignored; cells beside ignored pixels have rims of weight 0."""
+    labels, ignore = find_annotations(shared_data / "endothelium")[0].read()[1:]
+    targets = make_targets(labels, TargetConfig(), ignore)
+    assert np.array_equal(targets.weight_map > 0, ~ignore)
+    is_unknown = (targets.separation_weights == 0) & ~ignore
+    rim = ndimage.distance_transform_edt(~ignore) <= 2
+    assert is_unknown.any()
+    assert np.array_equal(is_unknown, rim & ~ignore & ~targets.separation_mask)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""What is wrong with an annotated image is found, by its kind."""
+
+import numpy as np
+import pytest
+import tifffile
+from drawing import picture
+
+from training.annotations import find_annotations
+from training.checks import checked_annotations, doubts_about, examine
+from training.problems import DOUBTS, FAULTS, Problem, describe
+
+SPOIL = {
+    "file that cannot be read": ("images", None),
+    "colour image": ("images", np.zeros((48, 52, 3), np.uint8)),
+    "image that is not grey and 2-D": ("images", np.full((48, 52), np.nan, np.float32)),
+    "image of one grey value": ("images", np.full((48, 52), 7, np.uint16)),
+    "labels that are no label image": ("labels", np.full((48, 52), 0.5, np.float32)),
+    "sizes that differ": ("labels", np.ones((52, 48), np.uint16)),
+    "mask that is no mask": ("ignore", np.zeros((48, 52, 3), np.uint8)),
+    "image without annotated pixels": ("ignore", np.ones((48, 52), np.uint8)),
+    "image without cells": ("labels", np.zeros((48, 52), np.uint16)),
+    "label in several pieces": ("labels", np.eye(48, 52, dtype=np.uint16) * (np.arange(52) % 5 > 0)),
+}
+
+
+def spoil(data, kind, name="field2"):
+    """Replace a part of one image so that it has this problem."""
+    part, pixels = SPOIL[kind]
+    (data / part).mkdir(exist_ok=True)
+    if pixels is None:
+        (data / part / f"{name}.tif").write_text("damaged")
+    else:
+        tifffile.imwrite(data / part / f"{name}.tif", pixels.astype(pixels.dtype))
+
+
+@pytest.mark.parametrize("kind", SPOIL)
+def test_problem_is_found_in_the_one_image_that_has_it(data, kind):
+    spoil(data, kind)
+    found = {annotation.name: examine(annotation) for annotation in find_annotations(data)}
+    annotated, problems = found.pop("drawn/field2")
+    assert {problem.kind for problem in problems} == {kind}
+    assert {problem.name for problem in problems} == {"drawn/field2"}
+    assert (annotated is None) == (kind in FAULTS)
+    assert all(problems == [] for _, problems in found.values())
+
+
+def test_several_problems_of_one_image_are_all_found(data):
+    spoil(data, "colour image")
+    spoil(data, "labels that are no label image")
+    kinds = [problem.kind for problem in examine(find_annotations(data)[2])[1]]
+    assert kinds == ["colour image", "labels that are no label image"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SPOIL if kind in FAULTS])
+def test_faults_are_refused_for_all_images_at_once(data, kind):
+    for name in ("field1", "field4"):
+        spoil(data, kind, name)
+    with pytest.raises(ValueError, match=rf"2 x {kind}: drawn/field1.*drawn/field4"):
+        checked_annotations(data)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SPOIL if kind in DOUBTS])
+def test_doubts_are_counted_and_let_through(data, kind, capsys):
+    spoil(data, kind)
+    assert len(checked_annotations(data)) == 6
+    assert f"x {kind}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("labels", "n_pieces"),
+    [
+        ("11.11 22222", {1: 2}),
+        ("1.1.1 .222.", {1: 3}),
+        ("1.... .1...", {}),  # pixels that meet at a corner are one piece
+        ("11122 11122", {}),
+    ],
+)
+def test_pieces_are_counted_by_label(labels, n_pieces):
+    expected = [("label in several pieces", f"label {label}: {n} pieces") for label, n in n_pieces.items()]
+    assert doubts_about(picture(labels)) == expected
+
+
+def test_report_counts_and_names_all():
+    problems = [Problem("a", "one", "x"), Problem("b", "two"), Problem("a", "one", "y"), Problem("a", "three")]
+    assert describe(problems) == ["3 x a: one (x; y), three", "1 x b: two"]

@@ -1,0 +1,111 @@
+"""``python -m training inspect``: targets drawn over the images, for a person to check before hours of training.
+
+A picture has three panels side by side: the outlines of the cells, each in a colour of its own; the contact zone,
+magenta; the weights of the segmentation loss, black = 1 over red and yellow to white = the greatest of the image.
+Blue is what is not learned from; in the second panel also where contact is unknown, beside what nobody annotated.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from skimage.segmentation import find_boundaries
+
+from deepsplit_core.images import write_png
+
+from .annotations import Annotated, Annotation
+from .targets import TargetConfig, Targets, make_targets
+
+CONTACT_COLOUR, UNKNOWN_COLOUR = (255, 0, 255), (40, 90, 255)
+SMALLEST_SIDE = 512  # smaller images are enlarged, so that single pixels can be seen
+GAP = 4  # pixels between panels
+
+
+def write_pictures(
+    annotations: Sequence[Annotation], config: TargetConfig, output: Path, n_pictures: int
+) -> list[Path]:
+    """Write pictures of images spread evenly over the list; returns their files.
+
+    Parameters
+    ----------
+    annotations : sequence of Annotation
+    config : TargetConfig
+    output : Path
+        Folder for FOLDER_NAME.png.
+    n_pictures : int
+        At most this many.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    numbers = np.unique(np.linspace(0, len(annotations) - 1, min(n_pictures, len(annotations))).round().astype(int))
+    paths = []
+    for annotation in (annotations[number] for number in numbers):
+        annotated = annotation.read()
+        targets = make_targets(annotated.labels, config, annotated.ignore)
+        paths.append(output / f"{annotation.name.replace('/', '_')}.png")
+        write_png(paths[-1], draw(annotated, targets))
+        print(f"{paths[-1]}: {summary(annotated, targets)}", flush=True)
+    return paths
+
+
+def summary(annotated: Annotated, targets: Targets) -> str:
+    """Say in numbers what the picture shows."""
+    is_annotated = ~annotated.ignore
+    shares = {
+        "cell": targets.seg_mask[is_annotated],
+        "contact": targets.separation_mask[is_annotated],
+    }
+    text = ", ".join(f"{100 * mask.mean():.1f} % {name}" for name, mask in shares.items())
+    weights = targets.weight_map[is_annotated]
+    n_cells = np.unique(annotated.labels[annotated.labels > 0]).size
+    ignored = f", {100 * annotated.ignore.mean():.0f} % ignored" if annotated.ignore.any() else ""
+    return f"{n_cells} cells, {text}{ignored}, weights {weights.min():.2g} to {weights.max():.3g}"
+
+
+def draw(annotated: Annotated, targets: Targets) -> np.ndarray:
+    """Draw the three panels beside each other: (Y, 3 X + gaps, 3) uint8, small images enlarged by a whole number."""
+    enlarge = max(1, -(-SMALLEST_SIDE // max(annotated.image.shape)))
+    grey = np.repeat(_grey(annotated.image)[..., None], 3, axis=-1)
+    panels = [_cells(grey, annotated), _contact(grey, targets), _weights(targets)]
+    panels = [panel.repeat(enlarge, axis=0).repeat(enlarge, axis=1) for panel in panels]
+    gap = np.full((panels[0].shape[0], GAP, 3), 255, np.uint8)
+    return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
+
+
+def _cells(grey: np.ndarray, annotated: Annotated) -> np.ndarray:
+    panel = _tinted(grey, annotated.ignore, UNKNOWN_COLOUR)
+    outline = find_boundaries(annotated.labels, mode="inner")
+    # Neighbouring numbers are far apart in hue, by the golden ratio; pieces of one cell have one colour.
+    values, index = np.unique(annotated.labels[outline], return_inverse=True)
+    colours = [colorsys.hsv_to_rgb(0.618034 * value % 1, 0.9, 1) for value in values]
+    panel[outline] = (255 * np.array(colours).reshape(-1, 3))[index].astype(np.uint8)
+    return panel
+
+
+def _contact(grey: np.ndarray, targets: Targets) -> np.ndarray:
+    panel = _tinted(grey, targets.separation_weights == 0, UNKNOWN_COLOUR)
+    return _tinted(panel, targets.separation_mask & (targets.separation_weights > 0), CONTACT_COLOUR)
+
+
+def _weights(targets: Targets) -> np.ndarray:
+    weights = targets.weight_map
+    low, high = min(1.0, weights[weights > 0].min(initial=1)), max(2.0, weights.max(initial=0))
+    level = 3 * (weights - low) / (high - low)
+    panel = (255 * np.clip(np.stack([level, level - 1, level - 2], axis=-1), 0, 1)).astype(np.uint8)
+    panel[weights == 0] = UNKNOWN_COLOUR
+    return panel
+
+
+def _tinted(panel: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """Mix 45 % of a colour into the pixels of a mask; the image stays visible."""
+    mixed = 0.55 * panel + 0.45 * np.array(colour)
+    return np.where(mask[..., None], mixed, panel).astype(np.uint8)
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    """Grey values from the 0.5th to the 99.5th percentile: (Y, X) uint8."""
+    values = image.astype(np.float32)
+    low, high = np.percentile(values, [0.5, 99.5])
+    return (255 * np.clip((values - low) / max(float(high - low), 1e-12), 0, 1)).astype(np.uint8)
