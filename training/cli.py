@@ -4,25 +4,43 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import tomllib
 from pathlib import Path
 
+from deepsplit_core.images import with_replacement
+
 from .annotations import Annotation, find_annotations, split_annotations
 from .config import TrainConfig
+from .stopping import Stopped, stoppable
 
 PRESETS = Path(__file__).parent / "presets"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     try:
-        options.run_command(options)
+        with stoppable():
+            options.run_command(options)
+    except Stopped as stop:
+        print(f"\nStopped ({stop}). {_how_to_go_on(options, arguments)}", file=sys.stderr)
+        return stop.exit_code
     except (OSError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _how_to_go_on(options: argparse.Namespace, arguments: list[str]) -> str:
+    if options.run_command is not _train:
+        return "Nothing was written."
+    if not (options.output / "checkpoint.pt").exists():
+        return "No epoch was complete yet: start again with the same command."
+    command = shlex.join([*(argument for argument in arguments if argument != "--resume"), "--resume"])
+    return f"{options.output} holds the last complete epoch. Go on with: python -m training {command}"
 
 
 def read_config(name: str) -> TrainConfig:
@@ -85,10 +103,13 @@ def _train(options: argparse.Namespace) -> None:
         if json.loads((run / "split.json").read_text()) != split:
             raise ValueError(f"{run} was made with other images: give the same --data, or another folder.")
     run.mkdir(parents=True, exist_ok=True)
-    (run / "split.json").write_text(json.dumps(split, indent=1))
+    with_replacement(run / "split.json", lambda part: part.write_text(json.dumps(split, indent=1)))
     print({part: len(chosen) for part, chosen in names.items()}, flush=True)
     training, validation = (load_samples(parts[part], config) for part in ("train", "validation"))
-    train(training, validation, config, run, options.resume)
+    try:
+        train(training, validation, config, run, options.resume)
+    except OSError as error:  # a full disk, above all
+        raise OSError(f"{error} Once it is mended, go on with --resume from the last complete epoch.") from error
 
 
 def _evaluate(options: argparse.Namespace) -> None:

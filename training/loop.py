@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -17,10 +16,12 @@ from tqdm import tqdm
 
 from deepsplit_core.architectures import TwoTaskNet, UNet, build
 
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, remove_leftovers
 from .config import TrainConfig
 from .dataset import RandomBatches, Sample
+from .history import rows_of, write_csv
 from .losses import separation_weights, weighted_cross_entropy
+from .stopping import ignore_signals
 
 STAGES = ("segmentation", "separation")
 
@@ -37,46 +38,63 @@ def train(
     run : Path
         Folder for `checkpoint.pt` and `metrics.csv`.
     resume : bool
-        Go on from the folder's checkpoint.
+        Go on from the folder's checkpoint, to the same result as without the interruption.
 
     Returns
     -------
     UNet
         With the weights of the epoch of stage 2 whose validation loss was least.
     """
+    remove_leftovers(run)
     torch.manual_seed(config.seed)
     network = build(config.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoint = Checkpoint(run / "checkpoint.pt", config)
     stages = STAGES if network.n_outputs == 2 else STAGES[:1]
-    position = checkpoint.load(network) if resume else None
+    position = checkpoint.read() if resume else None
+    history = position.history if position else []
+    write_csv(run / "metrics.csv", history)  # a run may be killed between its checkpoint and this file
     for number, stage in enumerate(stages):
         if position and number < stages.index(position.stage):
             continue
         optimiser = torch.optim.Adam(trained_parameters(network, stage, config), lr=config.learning_rate)
-        batches = RandomBatches(training, config, number)
-        first_epoch, best = 0, math.inf
         if position and position.stage == stage:
+            network.load_state_dict(position.network)
             optimiser.load_state_dict(position.optimiser)
-            first_epoch, best = position.epoch + 1, position.best_loss
-        n_epochs = getattr(config, f"{stage}_epochs")
+        first_epoch, n_epochs = len(rows_of(history, stage)), getattr(config, f"{stage}_epochs")
+        views = load_views(RandomBatches(training, config, number), first_epoch, n_epochs, config)
+        n_steps = n_epochs * config.epoch_steps
+        bar = tqdm(desc=stage, total=n_steps, initial=first_epoch * config.epoch_steps, leave=False, disable=None)
         for epoch in range(first_epoch, n_epochs):
             start = time.perf_counter()
-            loss = train_epoch(network, optimiser, batches, stage, epoch, n_epochs, config)
+            loss = train_epoch(network, optimiser, views, bar, stage, epoch, n_epochs, config)
             held_out = validation_loss(network, validation, stage, config)
             seconds = time.perf_counter() - start
-            checkpoint.save(network, optimiser, stage, epoch, min(best, held_out), is_best=held_out < best)
-            best = min(best, held_out)
-            append_row(run / "metrics.csv", stage, epoch + 1, loss, held_out, seconds)
+            history.append(
+                {"stage": stage, "epoch": epoch + 1, "loss": loss, "validation_loss": held_out, "seconds": seconds}
+            )
+            checkpoint.save(network, optimiser, history)
+            write_csv(run / "metrics.csv", history)
             tqdm.write(f"{stage} {epoch + 1}/{n_epochs}: loss {loss:.4f}, validation {held_out:.4f}, {seconds:.0f} s")
+        bar.close()
         # Stage 2 builds on, and the export takes, the best epoch of the stage.
         checkpoint.load_best(network)
     return network.eval()
 
 
+def load_views(
+    batches: RandomBatches, first_epoch: int, n_epochs: int, config: TrainConfig
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Return the batches from an epoch on; another process prepares them while this one computes."""
+    steps = range(first_epoch * config.epoch_steps, n_epochs * config.epoch_steps)
+    loader = DataLoader(batches, batch_size=None, sampler=steps, num_workers=1, worker_init_fn=ignore_signals)
+    return iter(loader) if steps else iter(())
+
+
 def train_epoch(
     network: UNet,
     optimiser: torch.optim.Optimizer,
-    batches: RandomBatches,
+    views: Iterator[tuple[Tensor, Tensor]],
+    bar: tqdm,
     stage: str,
     epoch: int,
     n_epochs: int,
@@ -85,18 +103,24 @@ def train_epoch(
     """Take the steps of one epoch and return their mean loss."""
     set_training(network, stage, config)
     steps = range(epoch * config.epoch_steps, (epoch + 1) * config.epoch_steps)
-    # One process prepares views while this one computes.
-    loader = DataLoader(batches, batch_size=None, sampler=steps, num_workers=1)
     total = 0.0
-    for step, (images, targets) in zip(steps, tqdm(loader, stage, leave=False, disable=None), strict=True):
+    for n_taken, step in enumerate(steps, start=1):
+        images, targets = next(views)
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * _cosine(step, n_epochs * config.epoch_steps)
         torch.manual_seed(config.seed + step)  # dropout of a resumed run is that of an uninterrupted one
         loss = stage_loss(network, images, targets, stage, config)
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"The loss of {stage}, step {step + 1}, is {float(loss)}: the training ran away. The run folder holds "
+                "the epoch before; start a new run with a lower learning_rate."
+            )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         total += float(loss.detach())
+        bar.update()
+        bar.set_postfix(loss=f"{total / n_taken:.4f}", refresh=False)
     return total / len(steps)
 
 
@@ -162,16 +186,6 @@ def _middle(planes: np.ndarray, largest: int, multiple: int) -> np.ndarray:
         sides.append((slice(start, start + keep), max(0, keep - n)))
     (y, pad_y), (x, pad_x) = sides
     return np.pad(planes[:, y, x], [(0, 0), (0, pad_y), (0, pad_x)], mode="symmetric")
-
-
-def append_row(path: Path, stage: str, epoch: int, loss: float, validation: float, seconds: float) -> None:
-    """Add an epoch to the run's CSV file, with a header if the file is new."""
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if is_new:
-            writer.writerow(["stage", "epoch", "loss", "validation_loss", "seconds"])
-        writer.writerow([stage, epoch, loss, validation, round(seconds, 1)])
 
 
 def _separation(network: UNet) -> nn.Module:

@@ -75,7 +75,8 @@ def test_run_without_its_second_stage_is_no_finished_run(tmp_path, parts, config
     run.mkdir()
     network = random_network(dropout=0.2, normalisation="batch")
     optimiser = torch.optim.Adam(network.parameters())
-    Checkpoint(run / "checkpoint.pt", config).save(network, optimiser, "segmentation", 0, 0.5, is_best=True)
+    row = {"stage": "segmentation", "epoch": 1, "loss": 1.0, "validation_loss": 0.5, "seconds": 1.0}
+    Checkpoint(run / "checkpoint.pt", config).save(network, optimiser, [row])
     with pytest.raises(ValueError, match="finished|separation"):
         export(run, parts, ABOUT, tmp_path / "drawn.safetensors")
     assert not (tmp_path / "drawn.safetensors").exists()
