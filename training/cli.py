@@ -125,7 +125,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from .export import export, read_about
 
-    export(options.run, read_split(options.run), read_about(options.about), options.output)
+    export(options.run, read_split(options.run), read_about(options.about), options.output, options.one_pass)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,6 +143,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run", type=Path, help="folder of a finished run")
     command.add_argument("--about", type=Path, required=True, help="JSON: name, description and data of the card")
     command.add_argument("--output", type=Path, required=True, help="the weights file, NAME.safetensors")
+    command.add_argument(
+        "--one-pass", action="store_true", help="of a run with freeze_trunk = false: take both outputs from stage 2"
+    )
     command.set_defaults(run_command=_export)
 
     command = commands.add_parser("evaluate", help="score a weights file on images of a run")

@@ -13,11 +13,13 @@ from .targets import TargetConfig
 
 @dataclass(frozen=True)
 class TrainConfig(Config):
-    """One run of the cumulative schedule (paper, 4.1).
+    """One run.
 
     Parameters
     ----------
     network, preprocessing, targets, augmentation : Config
+    schedule : {"cumulative", "simultaneous"}
+        First segmentation, then separation (paper, 4.1), or both from scratch (4.2); see `schedule.stages_of`.
     seed : int
         Of the division of the images, the first weights and the random views.
     view : int
@@ -25,14 +27,15 @@ class TrainConfig(Config):
     batch : int
         Views in a step.
     segmentation_epochs, separation_epochs : int
-        Longest lengths of stage 1 and stage 2.
+        Longest lengths of stage 1 and stage 2; both together are that of the simultaneous schedule.
     epoch_steps : int
         Steps of an epoch; after each one the validation images are looked at.
     learning_rate : float
         Of Adam; it falls to zero along half a cosine over each stage.
     freeze_trunk : bool
         Stage 2 trains the separation part alone. The segmentation then stays that of stage 1, which the paper
-        intersects with the separation of stage 2, and one pass gives both. False retrains all as the paper does.
+        intersects with the separation of stage 2, and one pass gives both. False retrains all as the paper does:
+        the weights file then holds the trunk of stage 1 as well, and a prediction takes two passes.
     segmentation_loss_weight : float
         Of the segmentation loss in stage 2, beside 1 for the separation (0.3 in the paper).
     """
@@ -41,6 +44,7 @@ class TrainConfig(Config):
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
     targets: TargetConfig = field(default_factory=TargetConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    schedule: str = "cumulative"
     seed: int = 0
     view: int = 256
     batch: int = 8
@@ -56,6 +60,11 @@ class TrainConfig(Config):
             self._require(getattr(self, name) >= 1, name, "at least 1")
         multiple = self.network.multiple
         self._require(self.view > 0 and self.view % multiple == 0, "view", f"a multiple of {multiple}, above 0")
+        schedules = ("cumulative", "simultaneous")
+        self._require(self.schedule in schedules, "schedule", f"one of {schedules}")
+        if self.network.passes != 1:
+            raise ValueError("network.passes is 2, but the export of a run sets it: leave it out.")
+        self._require(self.segmentation_loss_weight > 0, "segmentation_loss_weight", "above 0")
         self._require(self.learning_rate > 0, "learning_rate", "above 0")
 
     @classmethod

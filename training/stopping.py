@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,9 +50,12 @@ def stoppable() -> Iterator[None]:
         _set_all(before)
 
 
-def ignore_signals(worker: int = 0) -> None:
+def end_with_main_process(worker: int = 0) -> None:
     """Leave the end of a worker process to the process that it works for: Ctrl-C reaches them all at once."""
     _set_all(dict.fromkeys(SIGNALS, signal.SIG_IGN))
+    # Errors of the work itself travel to the main process. What is left is a thread that hands over memory, and
+    # would print a traceback if the main process was stopped just then.
+    sys.excepthook = lambda *_: None
 
 
 def _set_all(handlers: dict) -> None:

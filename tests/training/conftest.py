@@ -88,3 +88,10 @@ def samples(config, data):
     from training.dataset import load_samples
 
     return load_samples(find_annotations(data), config)
+
+
+@pytest.fixture
+def batch(samples):
+    """Images and targets of a corner of the six, as a batch."""
+    parts = [torch.stack([getattr(sample, name)[:, :32, :32] for sample in samples]) for name in ("image", "targets")]
+    return parts[0], parts[1]

@@ -1,4 +1,4 @@
-"""The two stages: what each may change, and that a run can be repeated and resumed bit for bit."""
+"""Runs: what each stage changes, and that a run can be repeated and resumed bit for bit."""
 
 import csv
 import dataclasses
@@ -11,8 +11,8 @@ from networks import random_network
 from training import loop
 from training.augmentation import AugmentationConfig
 from training.checkpoint import Checkpoint
-from training.loop import set_training, stage_loss, train, trained_parameters, validation_loss
-from training.losses import separation_weights, weighted_cross_entropy
+from training.loop import train, validation_loss
+from training.schedule import stage_loss, stages_of
 
 
 def run(samples, config, folder, resume=False):
@@ -73,9 +73,25 @@ def test_frozen_trunk_is_bit_identical_after_stage_2(samples, config, tmp_path, 
 
 def test_free_trunk_changes_in_stage_2(samples, config, tmp_path, stages):
     run(samples, dataclasses.replace(config, freeze_trunk=False), tmp_path / "run")
-    names = changed(*stages)
+    one, two = stages
+    kept = {name: value for name, value in two.items() if name.startswith("segmentation.")}
+    assert kept.keys() == {f"segmentation.{name}" for name in one if not name.startswith("separation.")}
+    assert all(torch.equal(value, one[name.removeprefix("segmentation.")]) for name, value in kept.items())
+    names = changed(one, {name: value for name, value in two.items() if name not in kept})
     assert {"encoder.blocks.0.0.weight", "encoder.blocks.0.1.running_mean", "segmentation_head.weight"} <= names
     assert "separation.head.weight" in names
+
+
+@pytest.mark.parametrize("architecture", ["deepsplit", "branch_net", "double_unet"])
+def test_simultaneous_run_changes_everything_in_its_one_stage(samples, config, tmp_path, stages, architecture):
+    network = dataclasses.replace(config.network, architecture=architecture, normalisation="none")
+    config = dataclasses.replace(config, network=network, schedule="simultaneous")
+    torch.manual_seed(config.seed)
+    before = state_of(loop.build(config.network))
+    run(samples, config, tmp_path / "run")
+    (after,) = stages
+    assert {name for name in before if name.endswith("weight")} <= changed(before, after)
+    assert [row["stage"] for row in rows(tmp_path / "run")] == ["both"] * 4
 
 
 def test_unet_has_one_stage(samples, config, tmp_path, stages):
@@ -85,53 +101,16 @@ def test_unet_has_one_stage(samples, config, tmp_path, stages):
     assert {row["stage"] for row in rows(tmp_path / "run")} == {"segmentation"}
 
 
-@pytest.mark.parametrize(("stage", "freeze"), [("segmentation", True), ("separation", True), ("separation", False)])
-def test_parts_in_training_mode_are_those_that_are_trained(config, stage, freeze):
-    network = random_network(dropout=0.2)
-    config = dataclasses.replace(config, freeze_trunk=freeze)
-    set_training(network, stage, config)
-    is_trunk_trained = not (stage == "separation" and freeze)
-    assert all(m.training == is_trunk_trained for m in network.encoder.modules())
-    assert all(m.training == is_trunk_trained for m in network.decoder.modules())
-    assert all(m.training for m in network.separation.modules())
-    trained = {id(p) for p in trained_parameters(network, stage, config)}
-    assert (id(network.segmentation_head.weight) in trained) == is_trunk_trained
-    assert (id(network.separation.head.weight) in trained) == (stage == "separation")
-
-
-# The losses of the stages
-
-
-@pytest.fixture
-def batch(samples):
-    parts = [torch.stack([getattr(sample, name)[:, :32, :32] for sample in samples]) for name in ("image", "targets")]
-    return parts[0], parts[1]
-
-
-def test_loss_of_stage_1_is_the_weighted_segmentation_loss(config, batch):
-    network, (images, targets) = random_network(), batch
-    expected = weighted_cross_entropy(network(images)[:, 0], targets[:, 0], targets[:, 2])
-    torch.testing.assert_close(stage_loss(network, images, targets, "segmentation", config), expected)
-
-
-@pytest.mark.parametrize(("freeze", "share"), [(True, 0), (False, 0.3), (False, 0.7)])
-def test_loss_of_stage_2_adds_a_share_of_the_segmentation_loss(config, batch, freeze, share):
-    network, (images, targets) = random_network(), batch
-    logits = network(images)
-    weights = separation_weights(targets[:, 0], targets[:, 1])
-    expected = weighted_cross_entropy(logits[:, 1], targets[:, 1], weights)
-    expected = expected + share * weighted_cross_entropy(logits[:, 0], targets[:, 0], targets[:, 2])
-    config = dataclasses.replace(config, freeze_trunk=freeze, segmentation_loss_weight=share or 0.3)
-    torch.testing.assert_close(stage_loss(network, images, targets, "separation", config), expected)
+# Validation
 
 
 def test_validation_loss_is_that_of_whole_images_without_dropout(config, samples):
-    network = random_network(dropout=0.2)
+    network, stage = random_network(dropout=0.2), stages_of(config)[0]
     image, targets = samples[0].image[None, :, :48, :52], samples[0].targets[None, :, :48, :52]
     with torch.no_grad():
-        expected = float(stage_loss(network, image, targets, "segmentation", config))
+        expected = float(stage_loss(network, image, targets, stage))
     network.train()
-    assert validation_loss(network, samples[:1], "segmentation", config) == pytest.approx(expected)
+    assert validation_loss(network, samples[:1], stage, config) == pytest.approx(expected)
 
 
 def test_small_validation_images_are_mirrored_to_a_size_that_fits():
@@ -194,9 +173,13 @@ def test_same_seed_gives_the_same_weights(samples, config, tmp_path):
 
 
 @pytest.mark.parametrize("interrupted", [1, 2, 3], ids=["in stage 1", "between the stages", "in stage 2"])
-@pytest.mark.parametrize("freeze", [True, False], ids=["frozen", "free"])
-def test_resumed_run_equals_an_uninterrupted_one(samples, config, tmp_path, monkeypatch, interrupted, freeze):
-    config = dataclasses.replace(config, freeze_trunk=freeze)
+@pytest.mark.parametrize(
+    "settings",
+    [{"freeze_trunk": True}, {"freeze_trunk": False}, {"schedule": "simultaneous"}],
+    ids=["frozen", "free", "simultaneous"],
+)
+def test_resumed_run_equals_an_uninterrupted_one(samples, config, tmp_path, monkeypatch, interrupted, settings):
+    config = dataclasses.replace(config, **settings)
     whole = state_of(run(samples, config, tmp_path / "whole"))
     n_calls = 0
 
