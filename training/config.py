@@ -30,8 +30,15 @@ class TrainConfig(Config):
         Longest lengths of stage 1 and stage 2; both together are that of the simultaneous schedule.
     epoch_steps : int
         Steps of an epoch; after each one the validation images are looked at.
+    patience : int
+        A stage has converged, and ends, when this many epochs brought no better validation loss; 0: never.
+    optimiser : {"adam", "sgd", "momentum", "adagrad", "adadelta"}
+        The paper tested these and took Adam (3.2). "momentum" is SGD with a momentum of 0.9.
     learning_rate : float
-        Of Adam; it falls to zero along half a cosine over each stage.
+        Of the optimiser. The default is right for Adam alone: 1e-2 to 1e-1 for the SGDs, 1e-2 for AdaGrad, 1 for
+        AdaDelta.
+    learning_rate_schedule : {"cosine", "constant"}
+        "cosine": it falls to zero along half a cosine over each stage.
     freeze_trunk : bool
         Stage 2 trains the separation part alone. The segmentation then stays that of stage 1, which the paper
         intersects with the separation of stage 2, and one pass gives both. False retrains all as the paper does:
@@ -51,7 +58,10 @@ class TrainConfig(Config):
     segmentation_epochs: int = 20
     separation_epochs: int = 20
     epoch_steps: int = 100
+    patience: int = 0
+    optimiser: str = "adam"
     learning_rate: float = 1e-3
+    learning_rate_schedule: str = "cosine"
     freeze_trunk: bool = True
     segmentation_loss_weight: float = 0.3
 
@@ -60,8 +70,14 @@ class TrainConfig(Config):
             self._require(getattr(self, name) >= 1, name, "at least 1")
         multiple = self.network.multiple
         self._require(self.view > 0 and self.view % multiple == 0, "view", f"a multiple of {multiple}, above 0")
-        schedules = ("cumulative", "simultaneous")
-        self._require(self.schedule in schedules, "schedule", f"one of {schedules}")
+        choices = {
+            "schedule": ("cumulative", "simultaneous"),
+            "optimiser": ("adam", "sgd", "momentum", "adagrad", "adadelta"),
+            "learning_rate_schedule": ("cosine", "constant"),
+        }
+        for name, allowed in choices.items():
+            self._require(getattr(self, name) in allowed, name, f"one of {allowed}")
+        self._require(self.patience >= 0, "patience", "at least 0")
         if self.network.passes != 1:
             raise ValueError("network.passes is 2, but the export of a run sets it: leave it out.")
         self._require(self.segmentation_loss_weight > 0, "segmentation_loss_weight", "above 0")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from .checkpoint import Checkpoint, remove_leftovers
 from .config import TrainConfig
 from .dataset import RandomBatches, Sample
 from .history import rows_of, write_csv
+from .optimisers import has_converged, make_optimiser, set_learning_rate
 from .schedule import Stage, begin, set_training, stage_loss, stages_of, trained_parameters
 from .stopping import end_with_main_process
 
@@ -54,7 +54,7 @@ def train(
         if position and position.stage in [later.name for later in stages[number + 1 :]]:
             continue
         begin(network, stage, config)
-        optimiser = torch.optim.Adam(trained_parameters(network, stage), lr=config.learning_rate)
+        optimiser = make_optimiser(trained_parameters(network, stage), config)
         if position and position.stage == stage.name:
             network.load_state_dict(position.network)
             optimiser.load_state_dict(position.optimiser)
@@ -63,6 +63,9 @@ def train(
         n_steps = n_epochs * config.epoch_steps
         bar = tqdm(desc=stage.name, total=n_steps, initial=first_epoch * config.epoch_steps, leave=False, disable=None)
         for epoch in range(first_epoch, n_epochs):
+            if has_converged(rows_of(history, stage.name), config.patience):
+                tqdm.write(f"{stage.name} has converged: no better validation loss for {config.patience} epochs")
+                break
             start = time.perf_counter()
             loss = train_epoch(network, optimiser, views, bar, stage, epoch, config)
             held_out = validation_loss(network, validation, stage, config)
@@ -105,13 +108,12 @@ def train_epoch(
     total = 0.0
     for n_taken, step in enumerate(steps, start=1):
         images, targets = next(views)
-        for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * _cosine(step, stage.n_epochs * config.epoch_steps)
+        set_learning_rate(optimiser, step, stage.n_epochs * config.epoch_steps, config)
         torch.manual_seed(config.seed + step)  # dropout of a resumed run is that of an uninterrupted one
         loss = stage_loss(network, images, targets, stage)
         if not torch.isfinite(loss):
             raise ValueError(
-                f"The loss of {stage.name}, step {step + 1}, is {float(loss)}: the training ran away. "
+                f"The loss of {stage.name}, step {step + 1}, is {loss.item()}: the training ran away. "
                 "The run folder holds the epoch before; start a new run with a lower learning_rate."
             )
         optimiser.zero_grad(set_to_none=True)
@@ -143,7 +145,3 @@ def _middle(planes: np.ndarray, largest: int, multiple: int) -> np.ndarray:
         sides.append((slice(start, start + keep), max(0, keep - n)))
     (y, pad_y), (x, pad_x) = sides
     return np.pad(planes[:, y, x], [(0, 0), (0, pad_y), (0, pad_x)], mode="symmetric")
-
-
-def _cosine(step: int, n_steps: int) -> float:
-    return 0.5 * (1 + math.cos(math.pi * step / n_steps))

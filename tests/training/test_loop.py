@@ -11,6 +11,7 @@ from networks import random_network
 from training import loop
 from training.augmentation import AugmentationConfig
 from training.checkpoint import Checkpoint
+from training.history import write_csv
 from training.loop import train, validation_loss
 from training.schedule import stage_loss, stages_of
 
@@ -241,9 +242,59 @@ def test_network_learns(samples, config, tmp_path):
     assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.8
 
 
-def test_learning_rate_falls_to_zero():
-    rates = [loop._cosine(step, 10) for step in range(10)]
-    assert rates[0] == 1
-    assert rates[5] == pytest.approx(0.5)
-    assert rates == sorted(rates, reverse=True)
-    assert 0 < rates[9] < 0.03
+@pytest.mark.parametrize("interrupted", [0, 3])
+def test_stage_ends_when_it_has_converged(samples, config, tmp_path, monkeypatch, interrupted):
+    """Also where the run was stopped in the last epoch that it would have had."""
+    losses = iter([0.5, 0.3, 0.4, 0.35, 0.9, 0.8, 0.7])
+    n_calls = 0
+
+    def known(*_):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == interrupted + 1 > 1:
+            raise KeyboardInterrupt
+        return next(losses)
+
+    config = dataclasses.replace(config, patience=2, segmentation_epochs=9, separation_epochs=3)
+    monkeypatch.setattr(loop, "validation_loss", known)
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            run(samples, config, tmp_path / "run")
+    run(samples, config, tmp_path / "run", resume=bool(interrupted))
+    assert [row["stage"] for row in rows(tmp_path / "run")] == ["segmentation"] * 4 + ["separation"] * 3
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "momentum", "adagrad", "adadelta"])
+def test_every_optimiser_is_resumed_to_the_same_weights(samples, config, tmp_path, monkeypatch, optimiser):
+    config = dataclasses.replace(config, optimiser=optimiser, epoch_steps=1)
+    whole = state_of(run(samples, config, tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_csv", stop_after_writing(n=3))
+        with pytest.raises(KeyboardInterrupt):
+            run(samples, config, tmp_path / "run")
+    assert not changed(whole, state_of(run(samples, config, tmp_path / "run", resume=True)))
+
+
+def stop_after_writing(n):
+    """Write the rows, and stop the n-th time."""
+    count = iter(range(1, n + 1))
+
+    def write(*arguments):
+        write_csv(*arguments)
+        if next(count) == n:
+            raise KeyboardInterrupt
+
+    return write
+
+
+def test_runaway_loss_ends_before_it_gets_into_a_checkpoint(samples, config, tmp_path, monkeypatch):
+    calls = iter(range(100))
+
+    def run_away(*arguments):
+        return stage_loss(*arguments) * (float("nan") if next(calls) == 3 else 1.0)
+
+    monkeypatch.setattr(loop, "validation_loss", lambda *_: 0.5)
+    monkeypatch.setattr(loop, "stage_loss", run_away)
+    with pytest.raises(ValueError, match="loss of segmentation, step 4, is nan: .* lower learning_rate"):
+        run(samples, config, tmp_path / "run")
+    assert len(rows(tmp_path / "run")) == 1
