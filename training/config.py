@@ -39,6 +39,8 @@ class TrainConfig(Config):
         AdaDelta.
     learning_rate_schedule : {"cosine", "constant"}
         "cosine": it falls to zero along half a cosine over each stage.
+    validation_images : int
+        At most this many are looked at after an epoch, at most twice the view's side of each; 0: all.
     freeze_trunk : bool
         Stage 2 trains the separation part alone. The segmentation then stays that of stage 1, which the paper
         intersects with the separation of stage 2, and one pass gives both. False retrains all as the paper does:
@@ -62,6 +64,7 @@ class TrainConfig(Config):
     optimiser: str = "adam"
     learning_rate: float = 1e-3
     learning_rate_schedule: str = "cosine"
+    validation_images: int = 50
     freeze_trunk: bool = True
     segmentation_loss_weight: float = 0.3
 
@@ -77,7 +80,8 @@ class TrainConfig(Config):
         }
         for name, allowed in choices.items():
             self._require(getattr(self, name) in allowed, name, f"one of {allowed}")
-        self._require(self.patience >= 0, "patience", "at least 0")
+        for name in ("patience", "validation_images"):
+            self._require(getattr(self, name) >= 0, name, "at least 0")
         if self.network.passes != 1:
             raise ValueError("network.passes is 2, but the export of a run sets it: leave it out.")
         self._require(self.segmentation_loss_weight > 0, "segmentation_loss_weight", "above 0")

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -17,10 +16,11 @@ from deepsplit_core.architectures import UNet, build
 from .checkpoint import Checkpoint, remove_leftovers
 from .config import TrainConfig
 from .dataset import RandomBatches, Sample
-from .history import rows_of, write_csv
+from .history import describe, make_row, rows_of, write_csv
 from .optimisers import has_converged, make_optimiser, set_learning_rate
 from .schedule import Stage, begin, set_training, stage_loss, stages_of, trained_parameters
 from .stopping import end_with_main_process
+from .validation import validate
 
 
 def train(
@@ -40,7 +40,7 @@ def train(
     Returns
     -------
     UNet
-        With the weights of the epoch of the last stage whose validation loss was least.
+        With the weights of the best epoch of the last stage, see `history.is_best`.
     """
     remove_leftovers(run)
     torch.manual_seed(config.seed)
@@ -68,16 +68,11 @@ def train(
                 break
             start = time.perf_counter()
             loss = train_epoch(network, optimiser, views, bar, stage, epoch, config)
-            held_out = validation_loss(network, validation, stage, config)
-            seconds = time.perf_counter() - start
-            history.append(
-                {"stage": stage.name, "epoch": epoch + 1, "loss": loss, "validation_loss": held_out, "seconds": seconds}
-            )
+            held_out = validate(network, validation, stage, config)
+            history.append(make_row(stage.name, epoch + 1, loss, *held_out, time.perf_counter() - start))
             checkpoint.save(network, optimiser, history)
             write_csv(run / "metrics.csv", history)
-            tqdm.write(
-                f"{stage.name} {epoch + 1}/{n_epochs}: loss {loss:.4f}, validation {held_out:.4f}, {seconds:.0f} s"
-            )
+            tqdm.write(describe(history[-1], n_epochs))
         bar.close()
         # The next stage builds on, and the export takes, the best epoch of the stage.
         checkpoint.load_best(network)
@@ -123,25 +118,3 @@ def train_epoch(
         bar.update()
         bar.set_postfix(loss=f"{total / n_taken:.4f}", refresh=False)
     return total / len(steps)
-
-
-@torch.no_grad()
-def validation_loss(network: UNet, samples: Sequence[Sample], stage: Stage, config: TrainConfig) -> float:
-    """Mean loss over the middles of the validation images, unchanged but for mirroring to the view's size at least."""
-    network.eval()
-    losses = []
-    for sample in samples:
-        parts = [torch.from_numpy(_middle(part.numpy(), 2 * config.view, network.multiple)) for part in sample[:2]]
-        losses.append(float(stage_loss(network, parts[0][None], parts[1][None], stage)))
-    return sum(losses) / len(losses)
-
-
-def _middle(planes: np.ndarray, largest: int, multiple: int) -> np.ndarray:
-    """Cut (C, Y, X) to at most `largest` pixels a side around the middle, in multiples of `multiple`."""
-    sides = []
-    for n in planes.shape[1:]:
-        keep = max(multiple, min(largest, n) // multiple * multiple)
-        start = max(0, (n - keep) // 2)
-        sides.append((slice(start, start + keep), max(0, keep - n)))
-    (y, pad_y), (x, pad_x) = sides
-    return np.pad(planes[:, y, x], [(0, 0), (0, pad_y), (0, pad_x)], mode="symmetric")

@@ -6,7 +6,9 @@ import pytest
 import torch
 from networks import random_network
 
+from deepsplit_core.metrics import Scores
 from training.checkpoint import Checkpoint, read_checkpoint
+from training.history import make_row
 
 
 @pytest.fixture
@@ -15,7 +17,7 @@ def network(config):
 
 
 def row(epoch, validation_loss, stage="separation"):
-    return {"stage": stage, "epoch": epoch, "loss": 1.0, "validation_loss": validation_loss, "seconds": 1.0}
+    return make_row(stage, epoch, 1.0, validation_loss, Scores(), 1.0)
 
 
 def saved(path, config, network, losses=(0.5, 0.25)):

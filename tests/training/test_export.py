@@ -10,12 +10,14 @@ import torch
 
 from deepsplit_core.config import TilingConfig
 from deepsplit_core.inference import predict
+from deepsplit_core.metrics import Scores
 from deepsplit_core.preprocessing import preprocess
 from deepsplit_core.weights import load_model, read, read_card
 from training.annotations import find_annotations, split_annotations
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.dataset import load_samples
 from training.export import export, read_about
+from training.history import make_row
 from training.loop import train
 
 ABOUT = {"name": "drawn", "description": "Drawn discs", "data": [{"name": "drawn", "licence": "CC0"}]}
@@ -151,8 +153,8 @@ def test_run_without_its_second_stage_is_no_finished_run(tmp_path, parts, config
     run.mkdir()
     network = random_network(dropout=0.2, normalisation="batch")
     optimiser = torch.optim.Adam(network.parameters())
-    row = {"stage": "segmentation", "epoch": 1, "loss": 1.0, "validation_loss": 0.5, "seconds": 1.0}
-    Checkpoint(run / "checkpoint.pt", config).save(network, optimiser, [row])
+    history = [make_row("segmentation", 1, 1.0, 0.5, Scores(), 1.0)]
+    Checkpoint(run / "checkpoint.pt", config).save(network, optimiser, history)
     with pytest.raises(ValueError, match="not finished: its stage 'separation' has not begun"):
         export(run, parts, ABOUT, tmp_path / "drawn.safetensors")
     assert not (tmp_path / "drawn.safetensors").exists()

@@ -4,11 +4,13 @@ import csv
 
 import pytest
 
-from training.history import COLUMNS, is_best, rows_of, write_csv
+from deepsplit_core.metrics import Scores
+from training.history import COLUMNS, describe, is_best, make_row, rows_of, write_csv
 
 
-def row(stage, epoch, validation_loss):
-    return {"stage": stage, "epoch": epoch, "loss": 0.1, "validation_loss": validation_loss, "seconds": 1.26}
+def row(stage, epoch, validation_loss, n_found=1):
+    scores = Scores(4, 4, (n_found,) * 5, n_found, common_pixels=3, true_pixels=4, predicted_pixels=4)
+    return make_row(stage, epoch, 0.1, validation_loss, scores, 1.26)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +19,40 @@ def row(stage, epoch, validation_loss):
 )
 def test_first_of_the_least_losses_is_best(losses, expected):
     assert is_best([row("segmentation", i, loss) for i, loss in enumerate(losses)]) == expected
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [
+        ([(0.5, 1), (0.9, 2)], True),
+        ([(0.5, 2), (0.1, 1)], False),
+        ([(0.5, 2), (0.4, 2)], True),  # as many cells, lower loss
+        ([(0.5, 2), (0.5, 2)], False),
+        ([(0.5, 3), (0.6, 1), (0.1, 2)], False),
+    ],
+)
+@pytest.mark.parametrize("stage", ["separation", "both"])
+def test_cells_decide_where_the_separation_is_learned(stage, epochs, expected):
+    assert is_best([row(stage, i, *values) for i, values in enumerate(epochs)]) == expected
+
+
+def test_stage_1_does_not_look_at_the_cells():
+    assert is_best([row("segmentation", 1, 0.5, n_found=4), row("segmentation", 2, 0.4, n_found=0)])
+
+
+def test_row_holds_the_scores_under_their_names():
+    assert {k: v for k, v in row("both", 3, 0.2, 2).items() if k in ("epoch", "dsc", "cds", "ap_0.5")} == {
+        "epoch": 3,
+        "dsc": 0.75,
+        "cds": 0.5,
+        "ap_0.5": 1 / 3,
+    }
+
+
+def test_line_says_how_long_the_stage_takes_at_most():
+    line = describe({**row("both", 3, 0.25), "seconds": 90.0}, n_epochs=5)
+    assert line == "both 3/5: loss 0.1000, validation 0.2500, DSC 0.750, CDS 0.250, AP.5 0.143, 90 s, 3 min left"
+    assert "left" not in describe(row("both", 5, 0.25), n_epochs=5)
 
 
 def test_stages_do_not_compete():
@@ -31,7 +67,7 @@ def test_csv_is_written_anew(tmp_path):
     write_csv(tmp_path / "metrics.csv", [*history, row("segmentation", 2, 0.25)])
     with (tmp_path / "metrics.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
-    assert tuple(first) == COLUMNS
+    assert tuple(first) == COLUMNS == ("stage", "epoch", "loss", "validation_loss", "dsc", "cds", "ap_0.5", "seconds")
     assert float(first["validation_loss"]) == 1 / 3
     assert (first["seconds"], second["epoch"]) == ("1.3", "2")
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]

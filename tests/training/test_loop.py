@@ -6,14 +6,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from networks import random_network
 
+from deepsplit_core.metrics import Scores
 from training import loop
 from training.augmentation import AugmentationConfig
 from training.checkpoint import Checkpoint
 from training.history import write_csv
-from training.loop import train, validation_loss
-from training.schedule import stage_loss, stages_of
+from training.loop import train
+from training.schedule import stage_loss
+from training.validation import Validation, validate
 
 
 def run(samples, config, folder, resume=False):
@@ -102,53 +103,29 @@ def test_unet_has_one_stage(samples, config, tmp_path, stages):
     assert {row["stage"] for row in rows(tmp_path / "run")} == {"segmentation"}
 
 
-# Validation
-
-
-def test_validation_loss_is_that_of_whole_images_without_dropout(config, samples):
-    network, stage = random_network(dropout=0.2), stages_of(config)[0]
-    image, targets = samples[0].image[None, :, :48, :52], samples[0].targets[None, :, :48, :52]
-    with torch.no_grad():
-        expected = float(stage_loss(network, image, targets, stage))
-    network.train()
-    assert validation_loss(network, samples[:1], stage, config) == pytest.approx(expected)
-
-
-def test_small_validation_images_are_mirrored_to_a_size_that_fits():
-    planes = np.arange(2 * 3 * 5, dtype=np.float32).reshape(2, 3, 5)
-    middle = loop._middle(planes, largest=64, multiple=4)
-    assert middle.shape == (2, 4, 4)
-    assert np.array_equal(middle[:, :3], planes[:, :, :4])
-    assert np.array_equal(middle[:, 3], middle[:, 2])
-
-
-def test_large_validation_images_are_cut_in_their_middle():
-    planes = np.arange(100 * 90, dtype=np.float32).reshape(1, 100, 90)
-    assert np.array_equal(loop._middle(planes, largest=20, multiple=4), planes[:, 40:60, 35:55])
-
-
 # Runs
 
 
 def test_log_and_best_epoch(samples, config, tmp_path, stages, monkeypatch):
-    """Each stage ends with the weights of the epoch whose validation loss was least."""
-    losses = iter([0.5, 0.3, 0.4, 0.9, 0.8, 0.85])
+    """Stage 1 ends with the weights of the least validation loss, stage 2 with those of the best cells."""
+    values = iter([(0.5, 1), (0.3, 0), (0.4, 2), (0.9, 2), (0.7, 1), (0.85, 2)])
     seen = []
 
     def spy(network, *_):
         seen.append(state_of(network))
-        return next(losses)
+        loss, n_found = next(values)
+        return Validation(loss, Scores(n_true=4, n_predicted=4, matched_above_half=n_found))
 
-    monkeypatch.setattr(loop, "validation_loss", spy)
+    monkeypatch.setattr(loop, "validate", spy)
     three = dataclasses.replace(config, segmentation_epochs=3, separation_epochs=3)
     network = run(samples, three, tmp_path / "run")
     assert not changed(stages[0], seen[1])
-    assert not changed(stages[1], seen[4])
-    assert not changed(state_of(network), seen[4])
+    assert not changed(stages[1], seen[5])  # of the two with the best CDS, the one with the lower loss
+    assert not changed(state_of(network), seen[5])
     assert not network.training
-    log = [(row["stage"], row["epoch"], float(row["validation_loss"])) for row in rows(tmp_path / "run")]
-    assert log[1] == ("segmentation", "2", 0.3)
-    assert log[5] == ("separation", "3", 0.85)
+    log = [tuple(row[name] for name in ("stage", "epoch", "validation_loss", "cds")) for row in rows(tmp_path / "run")]
+    assert log[1] == ("segmentation", "2", "0.3", "0.0")
+    assert log[5] == ("separation", "3", "0.85", "0.5")
 
 
 def test_every_step_sees_another_batch(samples, config, tmp_path, monkeypatch):
@@ -189,10 +166,10 @@ def test_resumed_run_equals_an_uninterrupted_one(samples, config, tmp_path, monk
         n_calls += 1
         if n_calls > interrupted:
             raise KeyboardInterrupt
-        return validation_loss(*arguments)
+        return validate(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "validation_loss", interrupt)
+        patch.setattr(loop, "validate", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(samples, config, tmp_path / "run")
     assert len(rows(tmp_path / "run")) == interrupted
@@ -253,10 +230,10 @@ def test_stage_ends_when_it_has_converged(samples, config, tmp_path, monkeypatch
         n_calls += 1
         if n_calls == interrupted + 1 > 1:
             raise KeyboardInterrupt
-        return next(losses)
+        return Validation(next(losses), Scores())
 
     config = dataclasses.replace(config, patience=2, segmentation_epochs=9, separation_epochs=3)
-    monkeypatch.setattr(loop, "validation_loss", known)
+    monkeypatch.setattr(loop, "validate", known)
     if interrupted:
         with pytest.raises(KeyboardInterrupt):
             run(samples, config, tmp_path / "run")
@@ -293,7 +270,7 @@ def test_runaway_loss_ends_before_it_gets_into_a_checkpoint(samples, config, tmp
     def run_away(*arguments):
         return stage_loss(*arguments) * (float("nan") if next(calls) == 3 else 1.0)
 
-    monkeypatch.setattr(loop, "validation_loss", lambda *_: 0.5)
+    monkeypatch.setattr(loop, "validate", lambda *_: Validation(0.5, Scores()))
     monkeypatch.setattr(loop, "stage_loss", run_away)
     with pytest.raises(ValueError, match="loss of segmentation, step 4, is nan: .* lower learning_rate"):
         run(samples, config, tmp_path / "run")
