@@ -41,6 +41,8 @@ class TrainConfig(Config):
         "cosine": it falls to zero along half a cosine over each stage.
     validation_images : int
         At most this many are looked at after an epoch, at most twice the view's side of each; 0: all.
+    picture_epochs : int
+        After so many epochs, and after the last of a stage, a picture of a validation image is written; 0: none.
     freeze_trunk : bool
         Stage 2 trains the separation part alone. The segmentation then stays that of stage 1, which the paper
         intersects with the separation of stage 2, and one pass gives both. False retrains all as the paper does:
@@ -65,6 +67,7 @@ class TrainConfig(Config):
     learning_rate: float = 1e-3
     learning_rate_schedule: str = "cosine"
     validation_images: int = 50
+    picture_epochs: int = 5
     freeze_trunk: bool = True
     segmentation_loss_weight: float = 0.3
 
@@ -80,7 +83,7 @@ class TrainConfig(Config):
         }
         for name, allowed in choices.items():
             self._require(getattr(self, name) in allowed, name, f"one of {allowed}")
-        for name in ("patience", "validation_images"):
+        for name in ("patience", "validation_images", "picture_epochs"):
             self._require(getattr(self, name) >= 0, name, "at least 0")
         if self.network.passes != 1:
             raise ValueError("network.passes is 2, but the export of a run sets it: leave it out.")

@@ -18,9 +18,11 @@ from .config import TrainConfig
 from .dataset import RandomBatches, Sample
 from .history import describe, make_row, rows_of, write_csv
 from .optimisers import has_converged, make_optimiser, set_learning_rate
+from .pictures import write_picture
+from .scalars import open_scalars, write_scalars
 from .schedule import Stage, begin, set_training, stage_loss, stages_of, trained_parameters
 from .stopping import end_with_main_process
-from .validation import validate
+from .validation import look_at, spread, validate
 
 
 def train(
@@ -33,7 +35,7 @@ def train(
     training, validation : sequence of Sample
     config : TrainConfig
     run : Path
-        Folder for `checkpoint.pt` and `metrics.csv`.
+        Folder for `checkpoint.pt`, `metrics.csv`, `pictures/` and `tensorboard/`.
     resume : bool
         Go on from the folder's checkpoint, to the same result as without the interruption.
 
@@ -50,33 +52,48 @@ def train(
     history = position.history if position else []
     write_csv(run / "metrics.csv", history)  # a run may be killed between its checkpoint and this file
     stages = stages_of(config)
-    for number, stage in enumerate(stages):
-        if position and position.stage in [later.name for later in stages[number + 1 :]]:
-            continue
-        begin(network, stage, config)
-        optimiser = make_optimiser(trained_parameters(network, stage), config)
-        if position and position.stage == stage.name:
-            network.load_state_dict(position.network)
-            optimiser.load_state_dict(position.optimiser)
-        first_epoch, n_epochs = len(rows_of(history, stage.name)), stage.n_epochs
-        views = load_views(RandomBatches(training, config, number), first_epoch, n_epochs, config)
-        n_steps = n_epochs * config.epoch_steps
-        bar = tqdm(desc=stage.name, total=n_steps, initial=first_epoch * config.epoch_steps, leave=False, disable=None)
-        for epoch in range(first_epoch, n_epochs):
-            if has_converged(rows_of(history, stage.name), config.patience):
-                tqdm.write(f"{stage.name} has converged: no better validation loss for {config.patience} epochs")
-                break
-            start = time.perf_counter()
-            loss = train_epoch(network, optimiser, views, bar, stage, epoch, config)
-            held_out = validate(network, validation, stage, config)
-            history.append(make_row(stage.name, epoch + 1, loss, *held_out, time.perf_counter() - start))
-            checkpoint.save(network, optimiser, history)
-            write_csv(run / "metrics.csv", history)
-            tqdm.write(describe(history[-1], n_epochs))
-        bar.close()
-        # The next stage builds on, and the export takes, the best epoch of the stage.
-        checkpoint.load_best(network)
+    with open_scalars(run, len(history)) as scalars:
+        for number, stage in enumerate(stages):
+            if position and position.stage in [later.name for later in stages[number + 1 :]]:
+                continue
+            begin(network, stage, config)
+            optimiser = make_optimiser(trained_parameters(network, stage), config)
+            if position and position.stage == stage.name:
+                network.load_state_dict(position.network)
+                optimiser.load_state_dict(position.optimiser)
+            first_epoch = len(rows_of(history, stage.name))
+            views = load_views(RandomBatches(training, config, number), first_epoch, stage.n_epochs, config)
+            with progress_bar(stage, first_epoch, config) as bar:
+                for epoch in range(first_epoch, stage.n_epochs):
+                    if has_converged(rows_of(history, stage.name), config.patience):
+                        tqdm.write(f"{stage.name} converged: no better validation loss for {config.patience} epochs")
+                        break
+                    start = time.perf_counter()
+                    loss = train_epoch(network, optimiser, views, bar, stage, epoch, config)
+                    held_out = validate(network, validation, stage, config)
+                    history.append(make_row(stage.name, epoch + 1, loss, *held_out, time.perf_counter() - start))
+                    checkpoint.save(network, optimiser, history)
+                    write_csv(run / "metrics.csv", history)
+                    write_scalars(scalars, history)
+                    if is_picture_due(epoch, stage, config):
+                        found = look_at(network, spread(validation, 1)[0], stage, config)
+                        write_picture(run / "pictures" / f"{stage.name}_{epoch + 1:04d}.png", found)
+                    tqdm.write(describe(history[-1], stage.n_epochs))
+            # The next stage builds on, and the export takes, the best epoch of the stage.
+            checkpoint.load_best(network)
     return network.eval()
+
+
+def progress_bar(stage: Stage, first_epoch: int, config: TrainConfig) -> tqdm:
+    """Return a bar over the steps of a stage, which shows the time left; none where nobody watches."""
+    n_before, n_steps = first_epoch * config.epoch_steps, stage.n_epochs * config.epoch_steps
+    return tqdm(desc=stage.name, total=n_steps, initial=n_before, leave=False, disable=None)
+
+
+def is_picture_due(epoch: int, stage: Stage, config: TrainConfig) -> bool:
+    """Say whether a picture is written after an epoch, counted from 0."""
+    is_last = epoch + 1 == stage.n_epochs
+    return config.picture_epochs > 0 and (is_last or (epoch + 1) % config.picture_epochs == 0)
 
 
 def load_views(

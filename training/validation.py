@@ -26,28 +26,56 @@ class Validation(NamedTuple):
     scores: Scores
 
 
-@torch.no_grad()
-def validate(network: UNet, samples: Sequence[Sample], stage: Stage, config: TrainConfig) -> Validation:
-    """Look at the middles of the validation images, unchanged but for mirroring to a size that the network takes.
+class Found(NamedTuple):
+    """What a network makes of the middle of one image.
 
-    At most `validation_images` of them, spread evenly over the list, and at most twice the view's size of each, so
-    that it takes little beside the epoch. Cells are split with the default settings: those of the weights file are
-    chosen after the training. Before there is a separation, the segmentation alone makes the cells.
+    Attributes
+    ----------
+    image : (Y, X) float32 array, 0 to 1
+    truth, labels : (Y, X) integer arrays
+    probabilities : (2, Y, X) float32 array, 0 to 1
+    loss : float
     """
-    network.eval()
+
+    image: np.ndarray
+    truth: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    loss: float
+
+
+def validate(network: UNet, samples: Sequence[Sample], stage: Stage, config: TrainConfig) -> Validation:
+    """Look at the validation images: at most `validation_images` of them, spread evenly over the list.
+
+    Cells are split with the default settings: those of the weights file are chosen after the training.
+    """
     losses, scores = [], Scores()
     for sample in spread(samples, config.validation_images):
-        largest, multiple = 2 * config.view, network.multiple
-        image, targets = (torch.from_numpy(middle(part.numpy(), largest, multiple))[None] for part in sample[:2])
-        image = image.to(memory_format=torch.channels_last)
-        segmentation, separation = outputs(network, image, stage)
-        losses.append(float(loss_of(segmentation, separation, targets, stage)))
-        if stage.keeps_segmentation:  # as in the weights file
-            segmentation = cast(UNet, cast(TwoTaskNet, network).segmentation)(image)
-        truth = middle(sample.labels[None], largest, 1)[0]
-        found = probabilities(segmentation, separation, truth.shape)
-        scores += evaluate(split(found, SplittingConfig()).labels, truth)
+        found = look_at(network, sample, stage, config)
+        losses.append(found.loss)
+        scores += evaluate(found.labels, found.truth)
     return Validation(sum(losses) / len(losses), scores)
+
+
+@torch.no_grad()
+def look_at(network: UNet, sample: Sample, stage: Stage, config: TrainConfig) -> Found:
+    """Run the network over the middle of an image, and split the cells.
+
+    The image is cut to twice the view's size at most, so that this takes little beside an epoch, and mirrored to a
+    size that the network takes. Before there is a separation, the segmentation alone makes the cells.
+    """
+    network.eval()
+    largest, multiple = 2 * config.view, network.multiple
+    image, targets = (torch.from_numpy(middle(part.numpy(), largest, multiple))[None] for part in sample[:2])
+    image = image.to(memory_format=torch.channels_last)
+    segmentation, separation = outputs(network, image, stage)
+    loss = float(loss_of(segmentation, separation, targets, stage))
+    if stage.keeps_segmentation:  # as in the weights file
+        segmentation = cast(UNet, cast(TwoTaskNet, network).segmentation)(image)
+    truth = middle(sample.labels[None], largest, 1)[0]
+    found = probabilities(segmentation, separation, truth.shape)
+    seen = image[0, 0, : truth.shape[0], : truth.shape[1]].numpy()
+    return Found(seen, truth, split(found, SplittingConfig()).labels, found, loss)
 
 
 def probabilities(segmentation: Tensor, separation: Tensor | None, shape: tuple[int, ...]) -> np.ndarray:

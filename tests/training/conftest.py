@@ -14,6 +14,7 @@ segmentation_epochs = 2
 separation_epochs = 2
 epoch_steps = 2
 learning_rate = 1e-2
+picture_epochs = 0
 
 [network]
 architecture = "deepsplit"

@@ -125,11 +125,11 @@ def test_resume_without_a_run(data, preset, tmp_path, capsys):
 def test_resume_with_another_seed_leaves_the_run_as_it_was(data, preset, tmp_path, capsys):
     """The division of the images above all: else test images become training images."""
     assert train(data, tmp_path / "run", preset) == 0
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     preset.write_text(preset.read_text().replace("seed = 1", "seed = 2"))
     capsys.readouterr()
     assert "other settings" in refused(capsys, data, tmp_path / "run", preset, "--resume")
-    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
 def test_resume_with_other_images_is_refused(data, preset, tmp_path, capsys):
