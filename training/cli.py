@@ -6,27 +6,26 @@ import argparse
 import json
 import shlex
 import sys
-import tomllib
 from pathlib import Path
 
 from deepsplit_core.images import with_replacement
 
 from .annotations import Annotation, find_annotations, split_annotations
 from .config import TrainConfig
+from .settings import read_config
 from .stopping import Stopped, stoppable
-
-PRESETS = Path(__file__).parent / "presets"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
+    options.arguments = arguments
     try:
         with stoppable():
             options.run_command(options)
     except Stopped as stop:
-        print(f"\nStopped ({stop}). {_how_to_go_on(options, arguments)}", file=sys.stderr)
+        print(f"\nStopped ({stop}). {_how_to_go_on(options)}", file=sys.stderr)
         return stop.exit_code
     except (OSError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -34,27 +33,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _how_to_go_on(options: argparse.Namespace, arguments: list[str]) -> str:
+def _how_to_go_on(options: argparse.Namespace) -> str:
     if options.run_command is not _train:
         return "Nothing was written."
     if not (options.output / "checkpoint.pt").exists():
         return "No epoch was complete yet: start again with the same command."
-    command = shlex.join([*(argument for argument in arguments if argument != "--resume"), "--resume"])
+    command = shlex.join([*(argument for argument in options.arguments if argument != "--resume"), "--resume"])
     return f"{options.output} holds the last complete epoch. Go on with: python -m training {command}"
-
-
-def read_config(name: str) -> TrainConfig:
-    """Return the configuration of a preset by name, or of a TOML file."""
-    path = PRESETS / f"{name}.toml"
-    if not path.is_file():
-        path = Path(name)
-    if not path.is_file():
-        presets = sorted(preset.stem for preset in PRESETS.glob("*.toml"))
-        raise ValueError(f"{name!r} is neither a preset ({', '.join(presets)}) nor a TOML file.")
-    try:
-        return TrainConfig.from_dict(tomllib.loads(path.read_text()))
-    except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 def divide(folders: list[Path], seed: int) -> dict[str, list[Annotation]]:
@@ -83,8 +68,9 @@ def read_split(run: Path) -> dict[str, list[Annotation]]:
 def _train(options: argparse.Namespace) -> None:
     from .dataset import load_samples
     from .loop import train
+    from .provenance import check_same_data, write_provenance
 
-    config = read_config(options.preset)
+    config = read_config(options.preset, options.set, options.start_from)
     run: Path = options.output
     if (run / "checkpoint.pt").exists() and not options.resume:
         raise ValueError(f"{run} holds a run already: add --resume to go on with it, or give another folder.")
@@ -102,8 +88,11 @@ def _train(options: argparse.Namespace) -> None:
             raise ValueError(f"{run} was made with other settings ({saved}): give the same, or another folder.")
         if json.loads((run / "split.json").read_text()) != split:
             raise ValueError(f"{run} was made with other images: give the same --data, or another folder.")
+        check_same_data(run / "config.json", parts)
     run.mkdir(parents=True, exist_ok=True)
-    with_replacement(run / "split.json", lambda part: part.write_text(json.dumps(split, indent=1)))
+    if not options.resume:
+        with_replacement(run / "split.json", lambda part: part.write_text(json.dumps(split, indent=1)))
+        write_provenance(run / "config.json", config, parts, options.arguments)
     print({part: len(chosen) for part, chosen in names.items()}, flush=True)
     training, validation = (load_samples(parts[part], config) for part in ("train", "validation"))
     try:
@@ -136,6 +125,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--data", type=Path, nargs="+", required=True, help="folders with images/ and labels/")
     command.add_argument("--output", type=Path, required=True, help="folder of the run")
     command.add_argument("--preset", default="nuclei", help="name of a preset, or a TOML file (default: %(default)s)")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="in place of the preset's value: batch=4",
+    )
+    command.add_argument(
+        "--start-from", default="", metavar="MODEL", help="a bundled model or a weights file to start from"
+    )
     command.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
     command.set_defaults(run_command=_train)
 

@@ -18,6 +18,8 @@ class TrainConfig(Config):
     Parameters
     ----------
     network, preprocessing, targets, augmentation : Config
+    start_from : str
+        A bundled model or a weights file whose weights the run starts from; empty: from random ones.
     schedule : {"cumulative", "simultaneous"}
         First segmentation, then separation (paper, 4.1), or both from scratch (4.2); see `schedule.stages_of`.
     seed : int
@@ -55,6 +57,7 @@ class TrainConfig(Config):
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
     targets: TargetConfig = field(default_factory=TargetConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    start_from: str = ""
     schedule: str = "cumulative"
     seed: int = 0
     view: int = 256
@@ -83,7 +86,7 @@ class TrainConfig(Config):
         }
         for name, allowed in choices.items():
             self._require(getattr(self, name) in allowed, name, f"one of {allowed}")
-        for name in ("patience", "validation_images", "picture_epochs"):
+        for name in ("seed", "patience", "validation_images", "picture_epochs"):
             self._require(getattr(self, name) >= 0, name, "at least 0")
         if self.network.passes != 1:
             raise ValueError("network.passes is 2, but the export of a run sets it: leave it out.")

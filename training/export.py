@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from .checkpoint import read_checkpoint
 from .config import TrainConfig
 from .dataset import cell_diameters
 from .evaluation import as_table, compare, predict_all, tune
+from .provenance import versions
 from .schedule import stages_of
 
 
@@ -72,7 +72,7 @@ def export(
             "images": {part: len(annotations) for part, annotations in parts.items()},
             "stage": state["stage"],
             "epoch": state["epoch"] + 1,
-            "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+            "versions": versions(),
         },
     )
     sha256 = write(output, card, tensors)

@@ -16,6 +16,7 @@ from deepsplit_core.architectures import UNet, build
 from .checkpoint import Checkpoint, remove_leftovers
 from .config import TrainConfig
 from .dataset import RandomBatches, Sample
+from .finetune import load_start
 from .history import describe, make_row, rows_of, write_csv
 from .optimisers import has_converged, make_optimiser, set_learning_rate
 from .pictures import write_picture
@@ -49,6 +50,8 @@ def train(
     network = build(config.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoint = Checkpoint(run / "checkpoint.pt", config)
     position = checkpoint.read() if resume else None
+    if not position:
+        load_start(network, config)
     history = position.history if position else []
     write_csv(run / "metrics.csv", history)  # a run may be killed between its checkpoint and this file
     stages = stages_of(config)

@@ -67,6 +67,12 @@ def data(tmp_path):
 
 
 @pytest.fixture
+def few(tmp_path):
+    """A folder of five annotated images."""
+    return write_folder(tmp_path / "few", 5)
+
+
+@pytest.fixture
 def preset(tmp_path):
     """The TOML file of the tiny run."""
     path = tmp_path / "tiny.toml"
@@ -77,7 +83,7 @@ def preset(tmp_path):
 @pytest.fixture
 def config(preset):
     """The configuration of the tiny run."""
-    from training.cli import read_config
+    from training.settings import read_config
 
     return read_config(str(preset))
 

@@ -94,11 +94,11 @@ def whole(data, preset, tmp_path):
     return tmp_path / "whole"
 
 
-# The files of a run: split.json, an empty metrics.csv, then checkpoint.pt and metrics.csv after each of 2 + 2 epochs.
+# Files of a run: split.json, config.json, an empty metrics.csv, then checkpoint.pt and metrics.csv for 2 + 2 epochs.
 @POSIX
 @pytest.mark.parametrize(
     ("n", "moment", "n_epochs"),
-    [(5, "before", 1), (5, "after", 2), (6, "after", 2), (8, "before", 3)],
+    [(6, "before", 1), (6, "after", 2), (7, "after", 2), (9, "before", 3)],
     ids=["while the checkpoint is written", "between checkpoint and row", "between stages", "while a row is written"],
 )
 def test_killed_run_goes_on_to_the_same_result(root, data, preset, tmp_path, whole, n, moment, n_epochs):
