@@ -66,11 +66,14 @@ def read_split(run: Path) -> dict[str, list[Annotation]]:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from deepsplit_core.devices import choose_device, choose_dtype, describe
+
     from .dataset import load_samples
     from .loop import train
     from .provenance import check_same_data, write_provenance
 
     config = read_config(options.preset, options.set, options.start_from)
+    device = choose_device(options.device)
     run: Path = options.output
     if (run / "checkpoint.pt").exists() and not options.resume:
         raise ValueError(f"{run} holds a run already: add --resume to go on with it, or give another folder.")
@@ -92,11 +95,12 @@ def _train(options: argparse.Namespace) -> None:
     run.mkdir(parents=True, exist_ok=True)
     if not options.resume:
         with_replacement(run / "split.json", lambda part: part.write_text(json.dumps(split, indent=1)))
-        write_provenance(run / "config.json", config, parts, options.arguments)
-    print({part: len(chosen) for part, chosen in names.items()}, flush=True)
+        write_provenance(run / "config.json", config, parts, options.arguments, device)
+    where = " in ".join(describe(device, choose_dtype(device)))
+    print(f"{ ({part: len(chosen) for part, chosen in names.items()}) } images, on {where}", flush=True)
     training, validation = (load_samples(parts[part], config) for part in ("train", "validation"))
     try:
-        train(training, validation, config, run, options.resume)
+        train(training, validation, config, run, options.resume, str(device))
     except OSError as error:  # a full disk, above all
         raise OSError(f"{error} Once it is mended, go on with --resume from the last complete epoch.") from error
 
@@ -135,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--start-from", default="", metavar="MODEL", help="a bundled model or a weights file to start from"
     )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
     command.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
     command.set_defaults(run_command=_train)
 

@@ -17,6 +17,7 @@ from .checkpoint import Checkpoint, remove_leftovers
 from .config import TrainConfig
 from .dataset import RandomBatches, Sample
 from .finetune import load_start
+from .hardware import device_of, place
 from .history import describe, make_row, rows_of, write_csv
 from .optimisers import has_converged, make_optimiser, set_learning_rate
 from .pictures import write_picture
@@ -27,7 +28,12 @@ from .validation import look_at, spread, validate
 
 
 def train(
-    training: Sequence[Sample], validation: Sequence[Sample], config: TrainConfig, run: Path, resume: bool
+    training: Sequence[Sample],
+    validation: Sequence[Sample],
+    config: TrainConfig,
+    run: Path,
+    resume: bool,
+    device: str = "cpu",
 ) -> UNet:
     """Train a network through all stages.
 
@@ -39,6 +45,8 @@ def train(
         Folder for `checkpoint.pt`, `metrics.csv`, `pictures/` and `tensorboard/`.
     resume : bool
         Go on from the folder's checkpoint, to the same result as without the interruption.
+    device : str
+        See `devices.choose_device`. A run may be resumed on another one, with other rounding errors.
 
     Returns
     -------
@@ -47,7 +55,7 @@ def train(
     """
     remove_leftovers(run)
     torch.manual_seed(config.seed)
-    network = build(config.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = place(build(config.network), device)
     checkpoint = Checkpoint(run / "checkpoint.pt", config)
     position = checkpoint.read() if resume else None
     if not position:
@@ -65,7 +73,7 @@ def train(
                 network.load_state_dict(position.network)
                 optimiser.load_state_dict(position.optimiser)
             first_epoch = len(rows_of(history, stage.name))
-            views = load_views(RandomBatches(training, config, number), first_epoch, stage.n_epochs, config)
+            views = load_views(RandomBatches(training, config, number), first_epoch, stage.n_epochs, config, network)
             with progress_bar(stage, first_epoch, config) as bar:
                 for epoch in range(first_epoch, stage.n_epochs):
                     if has_converged(rows_of(history, stage.name), config.patience):
@@ -100,11 +108,18 @@ def is_picture_due(epoch: int, stage: Stage, config: TrainConfig) -> bool:
 
 
 def load_views(
-    batches: RandomBatches, first_epoch: int, n_epochs: int, config: TrainConfig
+    batches: RandomBatches, first_epoch: int, n_epochs: int, config: TrainConfig, network: UNet
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Return the batches from an epoch on; another process prepares them while this one computes."""
     steps = range(first_epoch * config.epoch_steps, n_epochs * config.epoch_steps)
-    loader = DataLoader(batches, batch_size=None, sampler=steps, num_workers=1, worker_init_fn=end_with_main_process)
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=steps,
+        num_workers=1,
+        worker_init_fn=end_with_main_process,
+        pin_memory=device_of(network).type == "cuda",  # memory that a GPU reads by itself
+    )
     return iter(loader) if steps else iter(())
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 import deepsplit_core
+from deepsplit_core.devices import choose_dtype, describe
 from deepsplit_core.images import with_replacement
 
 from .annotations import Annotation
@@ -48,7 +49,11 @@ def versions() -> dict[str, str]:
 
 
 def write_provenance(
-    path: Path, config: TrainConfig, parts: Mapping[str, Sequence[Annotation]], arguments: Sequence[str]
+    path: Path,
+    config: TrainConfig,
+    parts: Mapping[str, Sequence[Annotation]],
+    arguments: Sequence[str],
+    device: torch.device,
 ) -> None:
     """Write `config.json`, complete or not at all."""
     values = {
@@ -57,6 +62,7 @@ def write_provenance(
         "config": config.to_dict(),
         "data": _data(parts),
         "versions": versions(),
+        "device": dict(zip(("name", "dtype"), describe(device, choose_dtype(device)), strict=True)),
         "threads": torch.get_num_threads(),
     }
     with_replacement(path, lambda part: part.write_text(json.dumps(values, indent=1), encoding="utf-8"))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from deepsplit_core.architectures import TwoTaskNet, UNet
 
 from .config import TrainConfig
+from .hardware import autocast, device_of, place, to_device
 from .losses import separation_weights, weighted_cross_entropy
 
 
@@ -56,8 +57,7 @@ def stages_of(config: TrainConfig) -> list[Stage]:
 def begin(network: UNet, stage: Stage, config: TrainConfig) -> None:
     """Give the network what the stage needs beside it: the copy of stage 1 that is exported with it."""
     if stage.keeps_segmentation:
-        like = next(network.parameters())
-        trunk = UNet(config.network).to(like.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        trunk = place(UNet(config.network), str(device_of(network)))
         trunk.load_state_dict({n: v for n, v in network.state_dict().items() if not n.startswith("separation.")})
         cast(TwoTaskNet, network).segmentation = trunk.requires_grad_(False)
 
@@ -96,11 +96,12 @@ def outputs(network: UNet, images: Tensor, stage: Stage) -> tuple[Tensor, Tensor
     stage : Stage
         No gradients are computed in a trunk that it does not train.
     """
-    with torch.set_grad_enabled(torch.is_grad_enabled() and stage.segmentation_weight > 0):
-        segmentation, encoded, decoded = network.trunk(images)
-    if not stage.separation_weight:
-        return segmentation.float(), None
-    return segmentation.float(), cast(TwoTaskNet, network).separation(encoded, decoded).float()
+    with autocast(images.device):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and stage.segmentation_weight > 0):
+            segmentation, encoded, decoded = network.trunk(images)
+        if not stage.separation_weight:
+            return segmentation.float(), None
+        return segmentation.float(), cast(TwoTaskNet, network).separation(encoded, decoded).float()
 
 
 def loss_of(segmentation: Tensor, separation: Tensor | None, targets: Tensor, stage: Stage) -> Tensor:
@@ -126,5 +127,6 @@ def loss_of(segmentation: Tensor, separation: Tensor | None, targets: Tensor, st
 
 def stage_loss(network: UNet, images: Tensor, targets: Tensor, stage: Stage) -> Tensor:
     """Run the network over a batch and return the stage's loss."""
-    images = images.to(memory_format=torch.channels_last)
-    return loss_of(*outputs(network, images, stage), targets, stage)
+    device = device_of(network)
+    targets = targets.to(device, non_blocking=True)
+    return loss_of(*outputs(network, to_device(images, device), stage), targets, stage)

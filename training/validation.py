@@ -16,6 +16,7 @@ from deepsplit_core.splitting import split
 
 from .config import TrainConfig
 from .dataset import Sample
+from .hardware import autocast, device_of, to_device
 from .schedule import Stage, loss_of, outputs
 
 
@@ -67,14 +68,15 @@ def look_at(network: UNet, sample: Sample, stage: Stage, config: TrainConfig) ->
     network.eval()
     largest, multiple = 2 * config.view, network.multiple
     image, targets = (torch.from_numpy(middle(part.numpy(), largest, multiple))[None] for part in sample[:2])
-    image = image.to(memory_format=torch.channels_last)
+    image, targets = to_device(image, device_of(network)), targets.to(device_of(network))
     segmentation, separation = outputs(network, image, stage)
     loss = float(loss_of(segmentation, separation, targets, stage))
     if stage.keeps_segmentation:  # as in the weights file
-        segmentation = cast(UNet, cast(TwoTaskNet, network).segmentation)(image)
+        with autocast(image.device):
+            segmentation = cast(UNet, cast(TwoTaskNet, network).segmentation)(image)
     truth = middle(sample.labels[None], largest, 1)[0]
     found = probabilities(segmentation, separation, truth.shape)
-    seen = image[0, 0, : truth.shape[0], : truth.shape[1]].numpy()
+    seen = image[0, 0, : truth.shape[0], : truth.shape[1]].cpu().numpy()
     return Found(seen, truth, split(found, SplittingConfig()).labels, found, loss)
 
 

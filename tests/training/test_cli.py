@@ -17,7 +17,20 @@ ABOUT = {"name": "drawn", "description": "Drawn discs", "data": [{"name": "drawn
 
 def train(data, run, preset, *options):
     folders = data if isinstance(data, list) else [data]
-    return main(["train", "--data", *map(str, folders), "--output", str(run), "--preset", str(preset), *options])
+    return main(
+        [
+            "train",
+            "--data",
+            *map(str, folders),
+            "--output",
+            str(run),
+            "--preset",
+            str(preset),
+            "--device",
+            "cpu",
+            *options,
+        ]
+    )
 
 
 @pytest.mark.parametrize("preset", ["nuclei", "paper", "fast_cpu", "best"])
@@ -151,6 +164,7 @@ def test_settings_of_the_command_line_take_the_place_of_the_presets(data, preset
     assert "--set network.base_width=3" in saved["command"]
     assert saved["seed"] == 1
     assert saved["data"]["images"] == {"train": 4, "validation": 1, "test": 1}
+    assert saved["device"]["name"] == "cpu"
     assert {"deepsplit", "python", "torch", "numpy"} == saved["versions"].keys()
 
 
@@ -182,6 +196,14 @@ def test_resume_with_other_images_is_refused(data, preset, tmp_path, capsys):
 def test_wrong_settings(data, preset, tmp_path, capsys, toml, message):
     preset.write_text(toml)
     assert message in refused(capsys, data, tmp_path / "run", preset)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "message"), [("tpu", "The device is 'tpu'"), ("cuda:99", "Device 'cuda:99' was asked for, but torch")]
+)
+def test_device_that_is_not_there_is_no_silent_cpu(data, preset, tmp_path, capsys, device, message):
+    assert message in refused(capsys, data, tmp_path / "run", preset, "--device", device)
     assert not (tmp_path / "run").exists()
 
 

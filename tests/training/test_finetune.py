@@ -78,7 +78,18 @@ def test_five_images_do(few, tmp_path, tiny_weights):
     run, weights = tmp_path / "run", tmp_path / "few.safetensors"
     short = ["view=32", "batch=2", "segmentation_epochs=1", "separation_epochs=1", "epoch_steps=1", "picture_epochs=0"]
     settings = [part for setting in [*short, "learning_rate=1e-6"] for part in ("--set", setting)]
-    train = ["train", "--data", str(few), "--output", str(run), "--start-from", str(tiny_weights), *settings]
+    train = [
+        "train",
+        "--data",
+        str(few),
+        "--output",
+        str(run),
+        "--device",
+        "cpu",
+        "--start-from",
+        str(tiny_weights),
+        *settings,
+    ]
     assert main(train) == 0
     assert main([*train, "--resume"]) == 0
     assert {part: len(chosen) for part, chosen in read_split(run).items()} == {"train": 3, "validation": 1, "test": 1}

@@ -45,7 +45,7 @@ sys.exit(main(sys.argv[2:]))
 
 
 def command(data, run, preset, *options):
-    return ["train", "--data", str(data), "--output", str(run), "--preset", str(preset), *options]
+    return ["train", "--data", str(data), "--output", str(run), "--preset", str(preset), "--device", "cpu", *options]
 
 
 def start(root, *arguments):
