@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,3 +103,5 @@ def _save(state: dict[str, Any], part: Path) -> None:
     # torch's own file writer says "unexpected pos" of a full disk; an open file says what it is.
     with part.open("wb") as file:
         torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())  # on the disk before the old one is replaced: the power may go too

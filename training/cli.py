@@ -75,6 +75,9 @@ def _train(options: argparse.Namespace) -> None:
     config = read_config(options.preset, options.set, options.start_from)
     device = choose_device(options.device)
     run: Path = options.output
+    if options.resume and (run / "config.json").exists() and not (run / "checkpoint.pt").exists():
+        print("No epoch of this run was complete yet: it starts again.", flush=True)
+        options.resume = False
     if (run / "checkpoint.pt").exists() and not options.resume:
         raise ValueError(f"{run} holds a run already: add --resume to go on with it, or give another folder.")
     twice = sorted({f.name for f in options.data if [g.name for g in options.data].count(f.name) > 1})
@@ -84,16 +87,10 @@ def _train(options: argparse.Namespace) -> None:
     names = {part: [annotation.name for annotation in chosen] for part, chosen in parts.items()}
     split = {"folders": [str(folder.resolve()) for folder in options.data], **names}
     if options.resume:
-        from .checkpoint import read_checkpoint
-
-        saved = TrainConfig.from_dict(read_checkpoint(run / "checkpoint.pt")["config"])
-        if saved != config:
-            raise ValueError(f"{run} was made with other settings ({saved}): give the same, or another folder.")
-        if json.loads((run / "split.json").read_text()) != split:
-            raise ValueError(f"{run} was made with other images: give the same --data, or another folder.")
+        _check_same_run(run, config, split)
         check_same_data(run / "config.json", parts)
-    run.mkdir(parents=True, exist_ok=True)
-    if not options.resume:
+    else:
+        run.mkdir(parents=True, exist_ok=True)
         with_replacement(run / "split.json", lambda part: part.write_text(json.dumps(split, indent=1)))
         write_provenance(run / "config.json", config, parts, options.arguments, device)
     where = " in ".join(describe(device, choose_dtype(device)))
@@ -103,6 +100,17 @@ def _train(options: argparse.Namespace) -> None:
         train(training, validation, config, run, options.resume, str(device))
     except OSError as error:  # a full disk, above all
         raise OSError(f"{error} Once it is mended, go on with --resume from the last complete epoch.") from error
+
+
+def _check_same_run(run: Path, config: TrainConfig, split: dict[str, list[str]]) -> None:
+    """Raise ValueError where a run cannot be resumed with these settings and images: nothing is changed before."""
+    from .checkpoint import read_checkpoint
+
+    saved = TrainConfig.from_dict(read_checkpoint(run / "checkpoint.pt")["config"])
+    if saved != config:
+        raise ValueError(f"{run} was made with other settings ({saved}): give the same, or another folder.")
+    if json.loads((run / "split.json").read_text()) != split:
+        raise ValueError(f"{run} was made with other images: give the same --data, or another folder.")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
