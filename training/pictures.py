@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deepsplit_core.config import SplittingConfig
 from deepsplit_core.images import write_png
 
 from .validation import Found
@@ -18,7 +19,10 @@ GAP = 4
 def write_picture(path: Path, found: Found) -> None:
     """Write a PNG of four panels beside each other: image, true cells, cells found, and the cuts between them."""
     grey = np.repeat((255 * found.image.clip(0, 1)).astype(np.uint8)[..., None], 3, axis=-1)
-    panels = [grey, colour(found.truth), colour(found.labels), draw_cuts(grey, found.labels, found.probabilities[1])]
+    segmentation, separation = found.probabilities
+    # On the background the separation counts for nothing, and the network learns little of it there.
+    contact = np.where(segmentation >= SplittingConfig().segmentation_threshold, separation, 0)
+    panels = [grey, colour(found.truth), colour(found.labels), draw_cuts(grey, found.labels, contact)]
     panels = [panel[:LARGEST, :LARGEST] for panel in panels]
     gap = np.full((panels[0].shape[0], GAP, 3), 255, np.uint8)
     path.parent.mkdir(exist_ok=True)

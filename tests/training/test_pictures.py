@@ -21,8 +21,10 @@ LABELS = picture("""
 def test_panels_stand_beside_each_other(tmp_path):
     image, contact = np.linspace(0, 1, 18, dtype=np.float32).reshape(3, 6), np.zeros((3, 6), np.float32)
     contact[0, 5] = 1
+    everywhere = np.full((3, 6), 0.8, np.float32)
+    everywhere[0, 5] = 1  # of the separation, only what lies in the segmentation is shown
     truth = np.where(LABELS == 2, 1, LABELS)
-    write_picture(tmp_path / "new" / "p.png", Found(image, truth, LABELS, np.stack([contact, contact]), 0.5))
+    write_picture(tmp_path / "new" / "p.png", Found(image, truth, LABELS, np.stack([contact, everywhere]), 0.5))
     found = read_image(tmp_path / "new" / "p.png")
     assert found.shape == (3, 4 * 6 + 3 * GAP, 3)
     panels = [found[:, i * (6 + GAP) :][:, :6] for i in range(4)]
