@@ -57,6 +57,9 @@ class ModelConfig(Config):
     normalisation : {"none", "batch"}
         "batch" puts batch normalisation before every ReLU. The paper has none. Normalisations whose
         statistics depend on the image are not offered: a tile would see others than the whole image.
+    passes : {1, 2}
+        2: the segmentation comes from a second trunk with weights of its own, as in the paper, which intersects
+        the segmentation of training stage 1 with the separation of stage 2 (4.1). The export of a run sets it.
     """
 
     architecture: str = "deepsplit"
@@ -64,6 +67,7 @@ class ModelConfig(Config):
     n_levels: int = 5
     dropout: float = 0.2
     normalisation: str = "none"
+    passes: int = 1
 
     def __post_init__(self) -> None:
         names = ("unet", "deepsplit", "branch_net", "double_unet")
@@ -72,6 +76,8 @@ class ModelConfig(Config):
         self._require(isinstance(self.n_levels, int) and 2 <= self.n_levels <= 8, "n_levels", "2 to 8")
         self._require(0 <= self.dropout < 1, "dropout", "at least 0 and below 1")
         self._require(self.normalisation in ("none", "batch"), "normalisation", "'none' or 'batch'")
+        allowed = (1,) if self.architecture == "unet" else (1, 2)
+        self._require(self.passes in allowed, "passes", " or ".join(map(str, allowed)))
 
     @property
     def multiple(self) -> int:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from deepsplit_core.architectures import UNet
 from deepsplit_core.images import with_replacement
 
 from .config import TrainConfig
+from .history import Row, is_best, rows_of
 
 
 class Position(NamedTuple):
     """Where a run stood when its last epoch was complete."""
 
     stage: str
-    epoch: int
-    best_loss: float
+    history: list[Row]
+    network: dict[str, Tensor]
     optimiser: dict[str, Any]
 
 
@@ -29,32 +32,32 @@ class Checkpoint:
     def __init__(self, path: Path, config: TrainConfig) -> None:
         self.path = path
         self.config = config
-        self._best: dict[str, torch.Tensor] | None = None
+        self._best: dict[str, Tensor] | None = None
 
-    def save(
-        self, network: UNet, optimiser: torch.optim.Optimizer, stage: str, epoch: int, best_loss: float, is_best: bool
-    ) -> None:
-        """Write the state after an epoch. `is_best`: its weights are also the best of the stage."""
-        if is_best or self._best is None:
-            self._best = {name: value.clone() for name, value in network.state_dict().items()}
+    def save(self, network: UNet, optimiser: torch.optim.Optimizer, history: list[Row]) -> None:
+        """Write the state after the epoch of the last row; if it is the best of its stage, its weights are kept."""
+        stage = history[-1]["stage"]
+        if self._best is None or is_best(history):
+            self._best = {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
         state = {
             "config": self.config.to_dict(),
             "stage": stage,
-            "epoch": epoch,
-            "best_loss": best_loss,
+            "epoch": len(rows_of(history, stage)) - 1,
+            "best_loss": min(row["validation_loss"] for row in rows_of(history, stage)),
+            "history": history,
             "network": network.state_dict(),
             "best": self._best,
             "optimiser": optimiser.state_dict(),
         }
-        with_replacement(self.path, lambda part: torch.save(state, part))
+        with_replacement(self.path, lambda part: _save(state, part))
 
-    def load(self, network: UNet) -> Position:
-        """Put the saved weights into the network and return where the run stood.
+    def read(self) -> Position:
+        """Return where the run stood, and take over its best weights.
 
         Raises
         ------
         ValueError
-            There is no checkpoint, or it is of a run with another configuration.
+            There is no checkpoint, or it is of a run with another configuration or of an earlier version.
         """
         state = read_checkpoint(self.path)
         saved = TrainConfig.from_dict(state["config"])
@@ -63,9 +66,13 @@ class Checkpoint:
                 f"{self.path} is of a run with other settings ({saved}), so it cannot be resumed with these "
                 f"({self.config}): give the same settings or another output folder."
             )
-        network.load_state_dict(state["network"])
+        if "history" not in state:
+            raise ValueError(
+                f"{self.path} was written by an earlier version, which chose the best epoch by another rule: "
+                "it can be exported, but not resumed. Finish it with that version, or start a new run."
+            )
         self._best = state["best"]
-        return Position(state["stage"], state["epoch"], state["best_loss"], state["optimiser"])
+        return Position(state["stage"], state["history"], state["network"], state["optimiser"])
 
     def load_best(self, network: UNet) -> None:
         """Put the weights of the best epoch into the network; the next save starts a new best."""
@@ -84,3 +91,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
         raise ValueError(f"{path} is no checkpoint of a run, or it is damaged ({type(error).__name__}).") from error
     return state
+
+
+def remove_leftovers(run: Path) -> None:
+    """Remove files that a killed run had begun to write; nobody but `with_replacement` makes files of such names."""
+    for part in run.glob(".*.part*"):
+        part.unlink()
+
+
+def _save(state: dict[str, Any], part: Path) -> None:
+    # torch's own file writer says "unexpected pos" of a full disk; an open file says what it is.
+    with part.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())  # on the disk before the old one is replaced: the power may go too

@@ -4,40 +4,43 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
-import tomllib
 from pathlib import Path
+
+from deepsplit_core.images import with_replacement
 
 from .annotations import Annotation, find_annotations, split_annotations
 from .checks import checked_annotations
 from .config import TrainConfig
-
-PRESETS = Path(__file__).parent / "presets"
+from .settings import read_config
+from .stopping import Stopped, stoppable
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
+    options.arguments = arguments
     try:
-        options.run_command(options)
+        with stoppable():
+            options.run_command(options)
+    except Stopped as stop:
+        print(f"\nStopped ({stop}). {_how_to_go_on(options)}", file=sys.stderr)
+        return stop.exit_code
     except (OSError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def read_config(name: str) -> TrainConfig:
-    """Return the configuration of a preset by name, or of a TOML file."""
-    path = PRESETS / f"{name}.toml"
-    if not path.is_file():
-        path = Path(name)
-    if not path.is_file():
-        presets = sorted(preset.stem for preset in PRESETS.glob("*.toml"))
-        raise ValueError(f"{name!r} is neither a preset ({', '.join(presets)}) nor a TOML file.")
-    try:
-        return TrainConfig.from_dict(tomllib.loads(path.read_text()))
-    except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+def _how_to_go_on(options: argparse.Namespace) -> str:
+    if options.run_command is not _train:
+        return "Nothing was written."
+    if not (options.output / "checkpoint.pt").exists():
+        return "No epoch was complete yet: start again with the same command."
+    command = shlex.join([*(argument for argument in options.arguments if argument != "--resume"), "--resume"])
+    return f"{options.output} holds the last complete epoch. Go on with: python -m training {command}"
 
 
 def divide(folders: list[Path], seed: int) -> dict[str, list[Annotation]]:
@@ -80,11 +83,18 @@ def _inspect(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from deepsplit_core.devices import choose_device, choose_dtype, describe
+
     from .dataset import load_samples
     from .loop import train
+    from .provenance import check_same_data, write_provenance
 
-    config = read_config(options.preset)
+    config = read_config(options.preset, options.set, options.start_from)
+    device = choose_device(options.device)
     run: Path = options.output
+    if options.resume and (run / "config.json").exists() and not (run / "checkpoint.pt").exists():
+        print("No epoch of this run was complete yet: it starts again.", flush=True)
+        options.resume = False
     if (run / "checkpoint.pt").exists() and not options.resume:
         raise ValueError(f"{run} holds a run already: add --resume to go on with it, or give another folder.")
     twice = sorted({f.name for f in options.data if [g.name for g in options.data].count(f.name) > 1})
@@ -94,18 +104,30 @@ def _train(options: argparse.Namespace) -> None:
     names = {part: [annotation.name for annotation in chosen] for part, chosen in parts.items()}
     split = {"folders": [str(folder.resolve()) for folder in options.data], **names}
     if options.resume:
-        from .checkpoint import read_checkpoint
-
-        saved = TrainConfig.from_dict(read_checkpoint(run / "checkpoint.pt")["config"])
-        if saved != config:
-            raise ValueError(f"{run} was made with other settings ({saved}): give the same, or another folder.")
-        if json.loads((run / "split.json").read_text()) != split:
-            raise ValueError(f"{run} was made with other images: give the same --data, or another folder.")
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "split.json").write_text(json.dumps(split, indent=1))
-    print({part: len(chosen) for part, chosen in names.items()}, flush=True)
+        _check_same_run(run, config, split)
+        check_same_data(run / "config.json", parts)
+    else:
+        run.mkdir(parents=True, exist_ok=True)
+        with_replacement(run / "split.json", lambda part: part.write_text(json.dumps(split, indent=1)))
+        write_provenance(run / "config.json", config, parts, options.arguments, device)
+    where = " in ".join(describe(device, choose_dtype(device)))
+    print(f"{ ({part: len(chosen) for part, chosen in names.items()}) } images, on {where}", flush=True)
     training, validation = (load_samples(parts[part], config) for part in ("train", "validation"))
-    train(training, validation, config, run, options.resume)
+    try:
+        train(training, validation, config, run, options.resume, str(device))
+    except OSError as error:  # a full disk, above all
+        raise OSError(f"{error} Once it is mended, go on with --resume from the last complete epoch.") from error
+
+
+def _check_same_run(run: Path, config: TrainConfig, split: dict[str, list[str]]) -> None:
+    """Raise ValueError where a run cannot be resumed with these settings and images: nothing is changed before."""
+    from .checkpoint import read_checkpoint
+
+    saved = TrainConfig.from_dict(read_checkpoint(run / "checkpoint.pt")["config"])
+    if saved != config:
+        raise ValueError(f"{run} was made with other settings ({saved}): give the same, or another folder.")
+    if json.loads((run / "split.json").read_text()) != split:
+        raise ValueError(f"{run} was made with other images: give the same --data, or another folder.")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -121,7 +143,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from .export import export, read_about
 
-    export(options.run, read_split(options.run), read_about(options.about), options.output)
+    export(options.run, read_split(options.run), read_about(options.about), options.output, options.one_pass)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -148,6 +170,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--data", type=Path, nargs="+", required=True, help="folders with images/ and labels/")
     command.add_argument("--output", type=Path, required=True, help="folder of the run")
     command.add_argument("--preset", default="nuclei", help="name of a preset, or a TOML file (default: %(default)s)")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="in place of the preset's value: batch=4",
+    )
+    command.add_argument(
+        "--start-from", default="", metavar="MODEL", help="a bundled model or a weights file to start from"
+    )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
     command.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
     command.set_defaults(run_command=_train)
 
@@ -155,6 +188,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run", type=Path, help="folder of a finished run")
     command.add_argument("--about", type=Path, required=True, help="JSON: name, description and data of the card")
     command.add_argument("--output", type=Path, required=True, help="the weights file, NAME.safetensors")
+    command.add_argument(
+        "--one-pass", action="store_true", help="of a run with freeze_trunk = false: take both outputs from stage 2"
+    )
     command.set_defaults(run_command=_export)
 
     command = commands.add_parser("evaluate", help="score a weights file on images of a run")

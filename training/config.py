@@ -13,11 +13,15 @@ from .targets import TargetConfig
 
 @dataclass(frozen=True)
 class TrainConfig(Config):
-    """One run of the cumulative schedule (paper, 4.1).
+    """One run.
 
     Parameters
     ----------
     network, preprocessing, targets, augmentation : Config
+    start_from : str
+        A bundled model or a weights file whose weights the run starts from; empty: from random ones.
+    schedule : {"cumulative", "simultaneous"}
+        First segmentation, then separation (paper, 4.1), or both from scratch (4.2); see `schedule.stages_of`.
     seed : int
         Of the division of the images, the first weights and the random views.
     view : int
@@ -25,14 +29,26 @@ class TrainConfig(Config):
     batch : int
         Views in a step.
     segmentation_epochs, separation_epochs : int
-        Longest lengths of stage 1 and stage 2.
+        Longest lengths of stage 1 and stage 2; both together are that of the simultaneous schedule.
     epoch_steps : int
         Steps of an epoch; after each one the validation images are looked at.
+    patience : int
+        A stage has converged, and ends, when this many epochs brought no better validation loss; 0: never.
+    optimiser : {"adam", "sgd", "momentum", "adagrad", "adadelta"}
+        The paper tested these and took Adam (3.2). "momentum" is SGD with a momentum of 0.9.
     learning_rate : float
-        Of Adam; it falls to zero along half a cosine over each stage.
+        Of the optimiser. The default is right for Adam alone: 1e-2 to 1e-1 for the SGDs, 1e-2 for AdaGrad, 1 for
+        AdaDelta.
+    learning_rate_schedule : {"cosine", "constant"}
+        "cosine": it falls to zero along half a cosine over each stage.
+    validation_images : int
+        At most this many are looked at after an epoch, at most twice the view's side of each; 0: all.
+    picture_epochs : int
+        After so many epochs, and after the last of a stage, a picture of a validation image is written; 0: none.
     freeze_trunk : bool
         Stage 2 trains the separation part alone. The segmentation then stays that of stage 1, which the paper
-        intersects with the separation of stage 2, and one pass gives both. False retrains all as the paper does.
+        intersects with the separation of stage 2, and one pass gives both. False retrains all as the paper does:
+        the weights file then holds the trunk of stage 1 as well, and a prediction takes two passes.
     segmentation_loss_weight : float
         Of the segmentation loss in stage 2, beside 1 for the separation (0.3 in the paper).
     """
@@ -41,13 +57,20 @@ class TrainConfig(Config):
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
     targets: TargetConfig = field(default_factory=TargetConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    start_from: str = ""
+    schedule: str = "cumulative"
     seed: int = 0
     view: int = 256
     batch: int = 8
     segmentation_epochs: int = 20
     separation_epochs: int = 20
     epoch_steps: int = 100
+    patience: int = 0
+    optimiser: str = "adam"
     learning_rate: float = 1e-3
+    learning_rate_schedule: str = "cosine"
+    validation_images: int = 50
+    picture_epochs: int = 5
     freeze_trunk: bool = True
     segmentation_loss_weight: float = 0.3
 
@@ -56,6 +79,18 @@ class TrainConfig(Config):
             self._require(getattr(self, name) >= 1, name, "at least 1")
         multiple = self.network.multiple
         self._require(self.view > 0 and self.view % multiple == 0, "view", f"a multiple of {multiple}, above 0")
+        choices = {
+            "schedule": ("cumulative", "simultaneous"),
+            "optimiser": ("adam", "sgd", "momentum", "adagrad", "adadelta"),
+            "learning_rate_schedule": ("cosine", "constant"),
+        }
+        for name, allowed in choices.items():
+            self._require(getattr(self, name) in allowed, name, f"one of {allowed}")
+        for name in ("seed", "patience", "validation_images", "picture_epochs"):
+            self._require(getattr(self, name) >= 0, name, "at least 0")
+        if self.network.passes != 1:
+            raise ValueError("network.passes is 2, but the export of a run sets it: leave it out.")
+        self._require(self.segmentation_loss_weight > 0, "segmentation_loss_weight", "above 0")
         self._require(self.learning_rate > 0, "learning_rate", "above 0")
 
     @classmethod

@@ -62,9 +62,8 @@ class RandomBatches(Dataset):
         self.samples, self.config, self.stage = samples, config, stage
 
     def __len__(self) -> int:
-        """Return the number of steps of the longest stage."""
-        epochs = max(self.config.segmentation_epochs, self.config.separation_epochs)
-        return epochs * self.config.epoch_steps
+        """Return the number of steps of all stages, which none exceeds."""
+        return (self.config.segmentation_epochs + self.config.separation_epochs) * self.config.epoch_steps
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         """Return images (N, 1, view, view) and targets (N, 4, view, view), float32."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..config import ModelConfig
 from .unet import UNet
 
 
@@ -13,12 +14,22 @@ class TwoTaskNet(UNet):
 
     A subclass sets `separation`, a module that takes the features of the trunk's encoder and of its decoder,
     each finest first, and returns separation logits (N, 1, Y, X).
+
+    `segmentation`, where there is one, is a second trunk that gives the segmentation in place of the first
+    (``config.passes`` 2): that of training stage 1, while the first was trained on with the separation (4.1).
     """
 
     n_outputs = 2
     separation: nn.Module
+    segmentation: UNet | None
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.segmentation = UNet(config) if config.passes == 2 else None
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 1, Y, X) image -> (N, 2, Y, X) logits: segmentation, separation."""
         segmentation, encoded, decoded = self.trunk(image)
+        if self.segmentation is not None:
+            segmentation = self.segmentation(image)
         return torch.cat([segmentation, self.separation(encoded, decoded)], dim=1)

@@ -221,3 +221,21 @@ def test_images_of_a_batch_do_not_mix(architecture):
     network = awake(architecture)
     one, other = image(seed=1), image(seed=2)
     torch.testing.assert_close(network(torch.cat([one, other]))[:1], network(one), atol=1e-5, rtol=1e-4)
+
+
+# Two passes
+
+
+@pytest.mark.parametrize("architecture", ["deepsplit", "branch_net", "double_unet"])
+def test_two_passes_give_the_segmentation_of_one_trunk_and_the_separation_on_the_other(architecture):
+    one, two = (random_network(architecture, seed=seed) for seed in (0, 1))
+    both = random_network(architecture, passes=2)
+    trunk = {name: value for name, value in one.state_dict().items() if not name.startswith("separation.")}
+    both.load_state_dict({**two.state_dict(), **{f"segmentation.{name}": value for name, value in trunk.items()}})
+    image = torch.rand(2, 1, 16, 24)
+    assert torch.equal(both(image), torch.cat([one(image)[:, :1], two(image)[:, 1:]], dim=1))
+
+
+def test_unet_has_one_pass():
+    with pytest.raises(ValueError, match="ModelConfig.passes is 2, but it must be 1"):
+        random_network("unet", passes=2)

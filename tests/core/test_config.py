@@ -40,6 +40,7 @@ def test_frozen(kind):
         (ModelConfig, "dropout", 1),
         (ModelConfig, "dropout", -0.1),
         (ModelConfig, "normalisation", "instance"),
+        (ModelConfig, "passes", 3),
         (PreprocessingConfig, "method", "none"),
         (PreprocessingConfig, "low", -1),
         (PreprocessingConfig, "low", 99.8),

@@ -14,6 +14,7 @@ segmentation_epochs = 2
 separation_epochs = 2
 epoch_steps = 2
 learning_rate = 1e-2
+picture_epochs = 0
 
 [network]
 architecture = "deepsplit"
@@ -76,6 +77,12 @@ def ignoring(data):
 
 
 @pytest.fixture
+def few(tmp_path):
+    """A folder of five annotated images."""
+    return write_folder(tmp_path / "few", 5)
+
+
+@pytest.fixture
 def preset(tmp_path):
     """The TOML file of the tiny run."""
     path = tmp_path / "tiny.toml"
@@ -86,7 +93,7 @@ def preset(tmp_path):
 @pytest.fixture
 def config(preset):
     """The configuration of the tiny run."""
-    from training.cli import read_config
+    from training.settings import read_config
 
     return read_config(str(preset))
 
@@ -98,3 +105,10 @@ def samples(config, data):
     from training.dataset import load_samples
 
     return load_samples(find_annotations(data), config)
+
+
+@pytest.fixture
+def batch(samples):
+    """Images and targets of a corner of the six, as a batch."""
+    parts = [torch.stack([getattr(sample, name)[:, :32, :32] for sample in samples]) for name in ("image", "targets")]
+    return parts[0], parts[1]

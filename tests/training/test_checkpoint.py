@@ -6,7 +6,9 @@ import pytest
 import torch
 from networks import random_network
 
+from deepsplit_core.metrics import Scores
 from training.checkpoint import Checkpoint, read_checkpoint
+from training.history import make_row
 
 
 @pytest.fixture
@@ -14,31 +16,51 @@ def network(config):
     return random_network(dropout=0.2, normalisation="batch")
 
 
-def saved(path, config, network, **values):
+def row(epoch, validation_loss, stage="separation"):
+    return make_row(stage, epoch, 1.0, validation_loss, Scores(), 1.0)
+
+
+def saved(path, config, network, losses=(0.5, 0.25)):
     checkpoint = Checkpoint(path, config)
     optimiser = torch.optim.Adam(network.parameters())
     network(torch.rand(2, 1, 8, 8)).sum().backward()
     optimiser.step()
-    values = {"stage": "separation", "epoch": 3, "best_loss": 0.25, "is_best": True, **values}
-    checkpoint.save(network, optimiser, **values)
-    return checkpoint, optimiser
+    history = [row(epoch, loss) for epoch, loss in enumerate(losses, start=1)]
+    checkpoint.save(network, optimiser, history)
+    return checkpoint, optimiser, history
 
 
 def test_state_comes_back(tmp_path, config, network):
-    _, optimiser = saved(tmp_path / "c.pt", config, network)
-    other = random_network(seed=1, dropout=0.2, normalisation="batch")
-    position = Checkpoint(tmp_path / "c.pt", config).load(other)
-    assert (position.stage, position.epoch, position.best_loss) == ("separation", 3, 0.25)
-    assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), other.state_dict().values()))
+    _, optimiser, history = saved(tmp_path / "c.pt", config, network)
+    position = Checkpoint(tmp_path / "c.pt", config).read()
+    assert (position.stage, position.history) == ("separation", history)
+    assert network.state_dict().keys() == position.network.keys()
+    assert all(torch.equal(value, position.network[name]) for name, value in network.state_dict().items())
     moments = position.optimiser["state"][0]["exp_avg"]
     assert torch.equal(moments, optimiser.state_dict()["state"][0]["exp_avg"])
 
 
+def test_what_other_programs_read_in_it(tmp_path, config, network):
+    saved(tmp_path / "c.pt", config, network, [0.5, 0.25, 0.3])
+    state = read_checkpoint(tmp_path / "c.pt")
+    assert (state["stage"], state["epoch"], state["best_loss"]) == ("separation", 2, 0.25)
+
+
+def test_checkpoint_of_an_earlier_version_is_not_resumed(tmp_path, config, network):
+    """It holds no history, so that the best epoch is not known by today's rule."""
+    saved(tmp_path / "c.pt", config, network)
+    state = read_checkpoint(tmp_path / "c.pt")
+    del state["history"]
+    torch.save(state, tmp_path / "c.pt")
+    with pytest.raises(ValueError, match="earlier version.*: it can be exported, but not resumed"):
+        Checkpoint(tmp_path / "c.pt", config).read()
+
+
 def test_best_weights_are_kept_while_the_network_goes_on(tmp_path, config, network):
-    checkpoint, optimiser = saved(tmp_path / "c.pt", config, network)
+    checkpoint, optimiser, history = saved(tmp_path / "c.pt", config, network)
     best = {name: value.clone() for name, value in network.state_dict().items()}
     torch.nn.init.ones_(network.segmentation_head.weight)
-    checkpoint.save(network, optimiser, "separation", 4, 0.25, is_best=False)
+    checkpoint.save(network, optimiser, [*history, row(3, 0.25)])
     state = read_checkpoint(tmp_path / "c.pt")
     assert torch.equal(state["best"]["segmentation_head.weight"], best["segmentation_head.weight"])
     assert (state["network"]["segmentation_head.weight"] == 1).all()
@@ -47,10 +69,10 @@ def test_best_weights_are_kept_while_the_network_goes_on(tmp_path, config, netwo
 
 
 def test_next_stage_starts_a_new_best(tmp_path, config, network):
-    checkpoint, optimiser = saved(tmp_path / "c.pt", config, network)
+    checkpoint, optimiser, history = saved(tmp_path / "c.pt", config, network)
     checkpoint.load_best(network)
     torch.nn.init.ones_(network.segmentation_head.weight)
-    checkpoint.save(network, optimiser, "separation", 0, 9.0, is_best=False)
+    checkpoint.save(network, optimiser, [*history, row(1, 9.0, "another")])
     assert (read_checkpoint(tmp_path / "c.pt")["best"]["segmentation_head.weight"] == 1).all()
 
 
@@ -65,17 +87,17 @@ def test_configuration_travels_along(tmp_path, config, network):
 
 
 def test_failed_write_keeps_the_old_state(tmp_path, config, network, monkeypatch):
-    checkpoint, optimiser = saved(tmp_path / "c.pt", config, network)
+    checkpoint, optimiser, history = saved(tmp_path / "c.pt", config, network)
 
-    def half(state, part):
-        part.write_bytes(b"half")
+    def half(state, file):
+        file.write(b"half")
         raise OSError("no space left")
 
     monkeypatch.setattr(torch, "save", half)
     with pytest.raises(OSError, match="no space left"):
-        checkpoint.save(network, optimiser, "separation", 4, 0.1, is_best=True)
+        checkpoint.save(network, optimiser, [*history, row(3, 0.1)])
     monkeypatch.undo()
-    assert read_checkpoint(tmp_path / "c.pt")["epoch"] == 3
+    assert read_checkpoint(tmp_path / "c.pt")["epoch"] == 1
     assert list(tmp_path.glob("*part*")) + list(tmp_path.glob(".*part*")) == []
 
 

@@ -17,10 +17,23 @@ ABOUT = {"name": "drawn", "description": "Drawn discs", "data": [{"name": "drawn
 
 def train(data, run, preset, *options):
     folders = data if isinstance(data, list) else [data]
-    return main(["train", "--data", *map(str, folders), "--output", str(run), "--preset", str(preset), *options])
+    return main(
+        [
+            "train",
+            "--data",
+            *map(str, folders),
+            "--output",
+            str(run),
+            "--preset",
+            str(preset),
+            "--device",
+            "cpu",
+            *options,
+        ]
+    )
 
 
-@pytest.mark.parametrize("preset", ["nuclei", "paper"])
+@pytest.mark.parametrize("preset", ["nuclei", "paper", "fast_cpu", "best"])
 def test_presets_are_read(preset):
     assert read_config(preset).network.architecture == "deepsplit"
 
@@ -30,7 +43,8 @@ def test_papers_preset_is_the_papers():
     assert (config.network.base_width, config.network.n_levels, config.network.dropout) == (64, 5, 0.2)
     assert config.network.normalisation == "none"
     assert config.preprocessing.method == "equalise"
-    assert (config.freeze_trunk, config.segmentation_loss_weight) == (False, 0.3)
+    assert (config.schedule, config.freeze_trunk, config.segmentation_loss_weight) == ("cumulative", False, 0.3)
+    assert (config.optimiser, config.learning_rate_schedule) == ("adam", "constant")
     assert config.targets.class_balance
     assert (config.augmentation.zoom, config.augmentation.gamma, config.augmentation.noise) == (1, 1, 0)
 
@@ -39,7 +53,7 @@ def test_a_whole_round(data, preset, tmp_path, capsys):
     """Train, export, evaluate, and segment an image with the result."""
     run, weights, out = tmp_path / "run", tmp_path / "drawn.safetensors", tmp_path / "out"
     assert train(data, run, preset) == 0
-    assert {"checkpoint.pt", "metrics.csv", "split.json"} <= {path.name for path in run.iterdir()}
+    assert {"checkpoint.pt", "config.json", "metrics.csv", "split.json"} <= {path.name for path in run.iterdir()}
 
     (tmp_path / "about.json").write_text(json.dumps(ABOUT))
     export = ["export", str(run), "--about", str(tmp_path / "about.json"), "--output", str(weights)]
@@ -143,11 +157,33 @@ def test_resume_without_a_run(data, preset, tmp_path, capsys):
 def test_resume_with_another_seed_leaves_the_run_as_it_was(data, preset, tmp_path, capsys):
     """The division of the images above all: else test images become training images."""
     assert train(data, tmp_path / "run", preset) == 0
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     preset.write_text(preset.read_text().replace("seed = 1", "seed = 2"))
     capsys.readouterr()
     assert "other settings" in refused(capsys, data, tmp_path / "run", preset, "--resume")
-    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_resume_with_changed_labels_is_refused(data, preset, tmp_path, capsys):
+    assert train(data, tmp_path / "run", preset) == 0
+    labels = read_image(data / "labels" / "field0.tif")
+    tifffile.imwrite(data / "labels" / "field0.tif", np.where(labels == 1, 0, labels))
+    capsys.readouterr()
+    assert "images or labels have changed since" in refused(capsys, data, tmp_path / "run", preset, "--resume")
+
+
+def test_settings_of_the_command_line_take_the_place_of_the_presets(data, preset, tmp_path):
+    settings = ["--set", "network.base_width=3", "--set", "separation_epochs=1"]
+    assert train(data, tmp_path / "run", preset, *settings) == 0
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert saved["config"] == read_checkpoint(tmp_path / "run" / "checkpoint.pt")["config"]
+    assert (saved["config"]["network"]["base_width"], saved["config"]["separation_epochs"]) == (3, 1)
+    assert saved["config"]["network"]["n_levels"] == 3  # the other values of the table stay
+    assert "--set network.base_width=3" in saved["command"]
+    assert saved["seed"] == 1
+    assert saved["data"]["images"] == {"train": 4, "validation": 1, "test": 1}
+    assert saved["device"]["name"] == "cpu"
+    assert {"deepsplit", "python", "torch", "numpy"} == saved["versions"].keys()
 
 
 def test_resume_with_other_images_is_refused(data, preset, tmp_path, capsys):
@@ -181,10 +217,17 @@ def test_wrong_settings(data, preset, tmp_path, capsys, toml, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("device", "message"), [("tpu", "The device is 'tpu'"), ("cuda:99", "Device 'cuda:99' was asked for, but torch")]
+)
+def test_device_that_is_not_there_is_no_silent_cpu(data, preset, tmp_path, capsys, device, message):
+    assert message in refused(capsys, data, tmp_path / "run", preset, "--device", device)
+    assert not (tmp_path / "run").exists()
+
+
 def test_unknown_preset(data, tmp_path, capsys):
-    assert "'novelty' is neither a preset (nuclei, paper) nor a TOML file" in refused(
-        capsys, data, tmp_path / "run", "novelty"
-    )
+    line = refused(capsys, data, tmp_path / "run", "novelty")
+    assert "'novelty' is neither a preset (best, fast_cpu, nuclei, paper) nor a TOML file" in line
 
 
 @pytest.mark.parametrize("command", ["evaluate", "export"])

@@ -1,15 +1,23 @@
 """From a run to a weights file that says what it is."""
 
+import copy
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 
-from deepsplit_core.weights import read, read_card
+from deepsplit_core.config import TilingConfig
+from deepsplit_core.inference import predict
+from deepsplit_core.metrics import Scores
+from deepsplit_core.preprocessing import preprocess
+from deepsplit_core.weights import load_model, read, read_card
 from training.annotations import find_annotations, split_annotations
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.dataset import load_samples
 from training.export import export, read_about
+from training.history import make_row
 from training.loop import train
 
 ABOUT = {"name": "drawn", "description": "Drawn discs", "data": [{"name": "drawn", "licence": "CC0"}]}
@@ -23,6 +31,10 @@ def parts(data):
 @pytest.fixture
 def finished(tmp_path, parts, config):
     """The folder of a finished run."""
+    return train_run(tmp_path, parts, config)
+
+
+def train_run(tmp_path, parts, config):
     run = tmp_path / "run"
     run.mkdir()
     train(*(load_samples(parts[part], config) for part in ("train", "validation")), config, run, False)
@@ -52,6 +64,72 @@ def test_weights_are_those_of_the_best_epoch(finished, parts, tmp_path):
     assert all(torch.equal(best[name], value) for name, value in tensors.items())
 
 
+def probabilities(path, parts):
+    """What the weights file says of a test image, and the image as the network sees it."""
+    model = load_model(str(path), "cpu")
+    image = preprocess(parts["test"][0].read()[0], model.card.preprocessing)
+    found = predict(model.network, image, model.device, torch.float32, TilingConfig())
+    return found, torch.from_numpy(image)[None, None]
+
+
+@pytest.mark.parametrize("architecture", ["deepsplit", "branch_net", "double_unet"])
+@pytest.mark.parametrize("freeze", [True, False], ids=["frozen", "free"])
+def test_output_is_segmentation_of_stage_1_and_separation_of_stage_2(
+    tmp_path, parts, config, monkeypatch, architecture, freeze
+):
+    """The paper, 4.1: "the results from this stage are taken to be the results of the segmentation task"."""
+    network = dataclasses.replace(config.network, architecture=architecture)
+    config = dataclasses.replace(config, network=network, freeze_trunk=freeze)
+    ends, original = [], Checkpoint.load_best
+
+    def spy(self, network):
+        original(self, network)
+        ends.append(copy.deepcopy(network).eval())
+
+    monkeypatch.setattr(Checkpoint, "load_best", spy)
+    path, run = tmp_path / "drawn.safetensors", train_run(tmp_path, parts, config)
+    card = export(run, parts, ABOUT, path)
+    assert card.network.passes == (1 if freeze else 2)
+    found, image = probabilities(path, parts)
+    with torch.no_grad():
+        segmentation = torch.sigmoid(ends[0].trunk(image)[0])[0, 0].numpy()
+        again, encoded, decoded = ends[1].trunk(image)
+        again = torch.sigmoid(again)[0, 0].numpy()
+        separation = torch.sigmoid(ends[1].separation(encoded, decoded))[0, 0].numpy()
+    np.testing.assert_allclose(found, [segmentation, separation], rtol=0, atol=1e-6)
+    # Retraining changed the segmentation: taking it from stage 2 would be another result.
+    assert np.allclose(again, segmentation, rtol=0, atol=1e-4) == freeze
+
+    card = export(run, parts, ABOUT, tmp_path / "one.safetensors", one_pass=True)
+    assert card.network.passes == 1
+    found, _ = probabilities(tmp_path / "one.safetensors", parts)
+    np.testing.assert_allclose(found, [again, separation], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "architecture"), [({"schedule": "simultaneous"}, "deepsplit"), ({}, "unet")], ids=["both", "unet"]
+)
+def test_runs_of_one_stage_are_finished_after_it(tmp_path, parts, config, settings, architecture):
+    network = dataclasses.replace(config.network, architecture=architecture)
+    config = dataclasses.replace(config, network=network, **settings)
+    export(train_run(tmp_path, parts, config), parts, ABOUT, tmp_path / "drawn.safetensors")
+    found, _ = probabilities(tmp_path / "drawn.safetensors", parts)
+    assert (found[1] > 0).any() == (architecture != "unet")
+
+
+def test_checkpoint_of_the_first_version_is_exported(finished, parts, tmp_path):
+    """Runs of days were made with it: its keys, and a configuration without what came later."""
+    state = read_checkpoint(finished / "checkpoint.pt")
+    state = {key: state[key] for key in ("config", "stage", "epoch", "best_loss", "network", "best", "optimiser")}
+    known = "network preprocessing targets augmentation seed view batch segmentation_epochs separation_epochs"
+    known += " epoch_steps learning_rate freeze_trunk segmentation_loss_weight"
+    state["config"] = {key: state["config"][key] for key in known.split()}
+    del state["config"]["network"]["passes"]
+    torch.save(state, finished / "checkpoint.pt")
+    card = export(finished, parts, ABOUT, tmp_path / "drawn.safetensors")
+    assert card.training["epoch"] == 2
+
+
 def test_thresholds_are_chosen_on_validation_images_alone(finished, parts, tmp_path, monkeypatch):
     from training import export as module
 
@@ -75,8 +153,9 @@ def test_run_without_its_second_stage_is_no_finished_run(tmp_path, parts, config
     run.mkdir()
     network = random_network(dropout=0.2, normalisation="batch")
     optimiser = torch.optim.Adam(network.parameters())
-    Checkpoint(run / "checkpoint.pt", config).save(network, optimiser, "segmentation", 0, 0.5, is_best=True)
-    with pytest.raises(ValueError, match="finished|separation"):
+    history = [make_row("segmentation", 1, 1.0, 0.5, Scores(), 1.0)]
+    Checkpoint(run / "checkpoint.pt", config).save(network, optimiser, history)
+    with pytest.raises(ValueError, match="not finished: its stage 'separation' has not begun"):
         export(run, parts, ABOUT, tmp_path / "drawn.safetensors")
     assert not (tmp_path / "drawn.safetensors").exists()
 

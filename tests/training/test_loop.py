@@ -1,4 +1,4 @@
-"""The two stages: what each may change, and that a run can be repeated and resumed bit for bit."""
+"""Runs: what each stage changes, and that a run can be repeated and resumed bit for bit."""
 
 import csv
 import dataclasses
@@ -6,13 +6,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from networks import random_network
 
+from deepsplit_core.metrics import Scores
 from training import loop
 from training.augmentation import AugmentationConfig
 from training.checkpoint import Checkpoint
-from training.loop import set_training, stage_loss, train, trained_parameters, validation_loss
-from training.losses import weighted_cross_entropy
+from training.history import write_csv
+from training.loop import train
+from training.schedule import stage_loss
+from training.validation import Validation, validate
 
 
 def run(samples, config, folder, resume=False):
@@ -73,9 +75,25 @@ def test_frozen_trunk_is_bit_identical_after_stage_2(samples, config, tmp_path, 
 
 def test_free_trunk_changes_in_stage_2(samples, config, tmp_path, stages):
     run(samples, dataclasses.replace(config, freeze_trunk=False), tmp_path / "run")
-    names = changed(*stages)
+    one, two = stages
+    kept = {name: value for name, value in two.items() if name.startswith("segmentation.")}
+    assert kept.keys() == {f"segmentation.{name}" for name in one if not name.startswith("separation.")}
+    assert all(torch.equal(value, one[name.removeprefix("segmentation.")]) for name, value in kept.items())
+    names = changed(one, {name: value for name, value in two.items() if name not in kept})
     assert {"encoder.blocks.0.0.weight", "encoder.blocks.0.1.running_mean", "segmentation_head.weight"} <= names
     assert "separation.head.weight" in names
+
+
+@pytest.mark.parametrize("architecture", ["deepsplit", "branch_net", "double_unet"])
+def test_simultaneous_run_changes_everything_in_its_one_stage(samples, config, tmp_path, stages, architecture):
+    network = dataclasses.replace(config.network, architecture=architecture, normalisation="none")
+    config = dataclasses.replace(config, network=network, schedule="simultaneous")
+    torch.manual_seed(config.seed)
+    before = state_of(loop.build(config.network))
+    run(samples, config, tmp_path / "run")
+    (after,) = stages
+    assert {name for name in before if name.endswith("weight")} <= changed(before, after)
+    assert [row["stage"] for row in rows(tmp_path / "run")] == ["both"] * 4
 
 
 def test_unet_has_one_stage(samples, config, tmp_path, stages):
@@ -85,103 +103,29 @@ def test_unet_has_one_stage(samples, config, tmp_path, stages):
     assert {row["stage"] for row in rows(tmp_path / "run")} == {"segmentation"}
 
 
-@pytest.mark.parametrize(("stage", "freeze"), [("segmentation", True), ("separation", True), ("separation", False)])
-def test_parts_in_training_mode_are_those_that_are_trained(config, stage, freeze):
-    network = random_network(dropout=0.2)
-    config = dataclasses.replace(config, freeze_trunk=freeze)
-    set_training(network, stage, config)
-    is_trunk_trained = not (stage == "separation" and freeze)
-    assert all(m.training == is_trunk_trained for m in network.encoder.modules())
-    assert all(m.training == is_trunk_trained for m in network.decoder.modules())
-    assert all(m.training for m in network.separation.modules())
-    trained = {id(p) for p in trained_parameters(network, stage, config)}
-    assert (id(network.segmentation_head.weight) in trained) == is_trunk_trained
-    assert (id(network.separation.head.weight) in trained) == (stage == "separation")
-
-
-# The losses of the stages
-
-
-@pytest.fixture
-def batch(samples):
-    parts = [torch.stack([getattr(sample, name)[:, :32, :32] for sample in samples]) for name in ("image", "targets")]
-    return parts[0], parts[1]
-
-
-def test_loss_of_stage_1_is_the_weighted_segmentation_loss(config, batch):
-    network, (images, targets) = random_network(), batch
-    expected = weighted_cross_entropy(network(images)[:, 0], targets[:, 0], targets[:, 2])
-    torch.testing.assert_close(stage_loss(network, images, targets, "segmentation", config), expected)
-
-
-@pytest.mark.parametrize(("freeze", "share"), [(True, 0), (False, 0.3), (False, 0.7)])
-def test_loss_of_stage_2_adds_a_share_of_the_segmentation_loss(config, batch, freeze, share):
-    network, (images, targets) = random_network(), batch
-    logits = network(images)
-    expected = weighted_cross_entropy(logits[:, 1], targets[:, 1], targets[:, 3])
-    expected = expected + share * weighted_cross_entropy(logits[:, 0], targets[:, 0], targets[:, 2])
-    config = dataclasses.replace(config, freeze_trunk=freeze, segmentation_loss_weight=share or 0.3)
-    torch.testing.assert_close(stage_loss(network, images, targets, "separation", config), expected)
-
-
-@pytest.mark.parametrize("stage", ["segmentation", "separation"])
-def test_targets_where_nobody_annotated_change_no_loss(config, batch, stage):
-    network, (images, targets) = random_network(), batch
-    targets = targets.clone()
-    targets[:, 2:, 8:20, 5:25] = 0
-    other = targets.clone()
-    other[:, :2, 8:20, 5:25] = 1 - other[:, :2, 8:20, 5:25]
-    config = dataclasses.replace(config, freeze_trunk=False)
-    expected = stage_loss(network, images, targets, stage, config)
-    assert stage_loss(network, images, other, stage, config) == expected
-    other[:, :2, 20:, :] = 1 - other[:, :2, 20:, :]  # beside it, they do
-    assert stage_loss(network, images, other, stage, config) != expected
-
-
-def test_validation_loss_is_that_of_whole_images_without_dropout(config, samples):
-    network = random_network(dropout=0.2)
-    image, targets = samples[0].image[None, :, :48, :52], samples[0].targets[None, :, :48, :52]
-    with torch.no_grad():
-        expected = float(stage_loss(network, image, targets, "segmentation", config))
-    network.train()
-    assert validation_loss(network, samples[:1], "segmentation", config) == pytest.approx(expected)
-
-
-def test_small_validation_images_are_mirrored_to_a_size_that_fits():
-    planes = np.arange(2 * 3 * 5, dtype=np.float32).reshape(2, 3, 5)
-    middle = loop._middle(planes, largest=64, multiple=4)
-    assert middle.shape == (2, 4, 4)
-    assert np.array_equal(middle[:, :3], planes[:, :, :4])
-    assert np.array_equal(middle[:, 3], middle[:, 2])
-
-
-def test_large_validation_images_are_cut_in_their_middle():
-    planes = np.arange(100 * 90, dtype=np.float32).reshape(1, 100, 90)
-    assert np.array_equal(loop._middle(planes, largest=20, multiple=4), planes[:, 40:60, 35:55])
-
-
 # Runs
 
 
 def test_log_and_best_epoch(samples, config, tmp_path, stages, monkeypatch):
-    """Each stage ends with the weights of the epoch whose validation loss was least."""
-    losses = iter([0.5, 0.3, 0.4, 0.9, 0.8, 0.85])
+    """Stage 1 ends with the weights of the least validation loss, stage 2 with those of the best cells."""
+    values = iter([(0.5, 1), (0.3, 0), (0.4, 2), (0.9, 2), (0.7, 1), (0.85, 2)])
     seen = []
 
     def spy(network, *_):
         seen.append(state_of(network))
-        return next(losses)
+        loss, n_found = next(values)
+        return Validation(loss, Scores(n_true=4, n_predicted=4, matched_above_half=n_found))
 
-    monkeypatch.setattr(loop, "validation_loss", spy)
+    monkeypatch.setattr(loop, "validate", spy)
     three = dataclasses.replace(config, segmentation_epochs=3, separation_epochs=3)
     network = run(samples, three, tmp_path / "run")
     assert not changed(stages[0], seen[1])
-    assert not changed(stages[1], seen[4])
-    assert not changed(state_of(network), seen[4])
+    assert not changed(stages[1], seen[5])  # of the two with the best CDS, the one with the lower loss
+    assert not changed(state_of(network), seen[5])
     assert not network.training
-    log = [(row["stage"], row["epoch"], float(row["validation_loss"])) for row in rows(tmp_path / "run")]
-    assert log[1] == ("segmentation", "2", 0.3)
-    assert log[5] == ("separation", "3", 0.85)
+    log = [tuple(row[name] for name in ("stage", "epoch", "validation_loss", "cds")) for row in rows(tmp_path / "run")]
+    assert log[1] == ("segmentation", "2", "0.3", "0.0")
+    assert log[5] == ("separation", "3", "0.85", "0.5")
 
 
 def test_every_step_sees_another_batch(samples, config, tmp_path, monkeypatch):
@@ -207,9 +151,13 @@ def test_same_seed_gives_the_same_weights(samples, config, tmp_path):
 
 
 @pytest.mark.parametrize("interrupted", [1, 2, 3], ids=["in stage 1", "between the stages", "in stage 2"])
-@pytest.mark.parametrize("freeze", [True, False], ids=["frozen", "free"])
-def test_resumed_run_equals_an_uninterrupted_one(samples, config, tmp_path, monkeypatch, interrupted, freeze):
-    config = dataclasses.replace(config, freeze_trunk=freeze)
+@pytest.mark.parametrize(
+    "settings",
+    [{"freeze_trunk": True}, {"freeze_trunk": False}, {"schedule": "simultaneous"}],
+    ids=["frozen", "free", "simultaneous"],
+)
+def test_resumed_run_equals_an_uninterrupted_one(samples, config, tmp_path, monkeypatch, interrupted, settings):
+    config = dataclasses.replace(config, **settings)
     whole = state_of(run(samples, config, tmp_path / "whole"))
     n_calls = 0
 
@@ -218,10 +166,10 @@ def test_resumed_run_equals_an_uninterrupted_one(samples, config, tmp_path, monk
         n_calls += 1
         if n_calls > interrupted:
             raise KeyboardInterrupt
-        return validation_loss(*arguments)
+        return validate(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "validation_loss", interrupt)
+        patch.setattr(loop, "validate", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(samples, config, tmp_path / "run")
     assert len(rows(tmp_path / "run")) == interrupted
@@ -271,9 +219,59 @@ def test_network_learns(samples, config, tmp_path):
     assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.8
 
 
-def test_learning_rate_falls_to_zero():
-    rates = [loop._cosine(step, 10) for step in range(10)]
-    assert rates[0] == 1
-    assert rates[5] == pytest.approx(0.5)
-    assert rates == sorted(rates, reverse=True)
-    assert 0 < rates[9] < 0.03
+@pytest.mark.parametrize("interrupted", [0, 3])
+def test_stage_ends_when_it_has_converged(samples, config, tmp_path, monkeypatch, interrupted):
+    """Also where the run was stopped in the last epoch that it would have had."""
+    losses = iter([0.5, 0.3, 0.4, 0.35, 0.9, 0.8, 0.7])
+    n_calls = 0
+
+    def known(*_):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == interrupted + 1 > 1:
+            raise KeyboardInterrupt
+        return Validation(next(losses), Scores())
+
+    config = dataclasses.replace(config, patience=2, segmentation_epochs=9, separation_epochs=3)
+    monkeypatch.setattr(loop, "validate", known)
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            run(samples, config, tmp_path / "run")
+    run(samples, config, tmp_path / "run", resume=bool(interrupted))
+    assert [row["stage"] for row in rows(tmp_path / "run")] == ["segmentation"] * 4 + ["separation"] * 3
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "momentum", "adagrad", "adadelta"])
+def test_every_optimiser_is_resumed_to_the_same_weights(samples, config, tmp_path, monkeypatch, optimiser):
+    config = dataclasses.replace(config, optimiser=optimiser, epoch_steps=1)
+    whole = state_of(run(samples, config, tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_csv", stop_after_writing(n=3))
+        with pytest.raises(KeyboardInterrupt):
+            run(samples, config, tmp_path / "run")
+    assert not changed(whole, state_of(run(samples, config, tmp_path / "run", resume=True)))
+
+
+def stop_after_writing(n):
+    """Write the rows, and stop the n-th time."""
+    count = iter(range(1, n + 1))
+
+    def write(*arguments):
+        write_csv(*arguments)
+        if next(count) == n:
+            raise KeyboardInterrupt
+
+    return write
+
+
+def test_runaway_loss_ends_before_it_gets_into_a_checkpoint(samples, config, tmp_path, monkeypatch):
+    calls = iter(range(100))
+
+    def run_away(*arguments):
+        return stage_loss(*arguments) * (float("nan") if next(calls) == 3 else 1.0)
+
+    monkeypatch.setattr(loop, "validate", lambda *_: Validation(0.5, Scores()))
+    monkeypatch.setattr(loop, "stage_loss", run_away)
+    with pytest.raises(ValueError, match="loss of segmentation, step 4, is nan: .* lower learning_rate"):
+        run(samples, config, tmp_path / "run")
+    assert len(rows(tmp_path / "run")) == 1

@@ -1,0 +1,215 @@
+"""Real processes that are killed, told to end, or run out of room, and what becomes of their runs."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+
+from training.checkpoint import read_checkpoint
+from training.cli import main
+from training.stopping import Stopped, stoppable
+
+POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+
+# Ends itself by SIGKILL around the n-th time that a file takes its final name.
+KILLED_AT_FILE = """
+import os, signal, sys
+from training.cli import main
+n, moment, replace, count = int(sys.argv[1]), sys.argv[2], os.replace, [0]
+def killing(*paths):
+    count[0] += 1
+    if count[0] == n and moment == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(*paths)
+    if count[0] == n:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.replace = killing
+import torch
+torch.set_num_threads(1)
+main(sys.argv[3:])
+"""
+
+# No file may grow beyond n bytes: a disk that fills up.
+FULL_DISK = """
+import resource, sys
+from training.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def command(data, run, preset, *options):
+    return ["train", "--data", str(data), "--output", str(run), "--preset", str(preset), "--device", "cpu", *options]
+
+
+def start(root, *arguments):
+    """Start Python with one thread, so that sums are added in the order of this process."""
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+    return subprocess.Popen(
+        [sys.executable, *arguments], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def wait_for(path, process):
+    """Wait until a file is there."""
+    end = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def rows(run):
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def assert_same_run(one, other):
+    """The same rows, and the same bits in the weights and in the optimiser."""
+    assert rows(one) == rows(other)
+    states = [read_checkpoint(run / "checkpoint.pt") for run in (one, other)]
+    for part in ("network", "best"):
+        a, b = (state[part] for state in states)
+        assert a.keys() == b.keys()
+        assert [name for name in a if not torch.equal(a[name], b[name])] == []
+    moments = [state["optimiser"]["state"] for state in states]
+    assert moments[0].keys() == moments[1].keys()
+    assert all(torch.equal(moments[0][i][k], moments[1][i][k]) for i in moments[0] for k in moments[0][i])
+
+
+@pytest.fixture
+def whole(data, preset, tmp_path):
+    """The folder of an uninterrupted run; the tiny preset has dropout and batch normalisation."""
+    assert main(command(data, tmp_path / "whole", preset)) == 0
+    return tmp_path / "whole"
+
+
+# Files of a run: split.json, config.json, an empty metrics.csv, then checkpoint.pt and metrics.csv for 2 + 2 epochs.
+@POSIX
+@pytest.mark.parametrize(
+    ("n", "moment", "n_epochs"),
+    [(6, "before", 1), (6, "after", 2), (7, "after", 2), (9, "before", 3)],
+    ids=["while the checkpoint is written", "between checkpoint and row", "between stages", "while a row is written"],
+)
+def test_killed_run_goes_on_to_the_same_result(root, data, preset, tmp_path, whole, n, moment, n_epochs):
+    run = tmp_path / "run"
+    process = start(root, "-c", KILLED_AT_FILE, str(n), moment, *command(data, run, preset))
+    assert process.wait() == -signal.SIGKILL
+    process.stderr.close()
+    assert len(read_checkpoint(run / "checkpoint.pt")["history"]) == n_epochs
+    assert len(list(run.glob(".*.part*"))) == (moment == "before")
+    torch.manual_seed(99)
+    assert main(command(data, run, preset, "--resume")) == 0
+    assert_same_run(run, whole)
+    assert list(run.glob(".*.part*")) == []
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_signal_ends_with_a_sentence_that_says_how_to_go_on(root, data, preset, tmp_path, name):
+    """The whole group gets it, as from a terminal or a cluster: the worker process too."""
+    run, number = tmp_path / "run", getattr(signal, name)
+    preset.write_text(preset.read_text().replace("segmentation_epochs = 2", "segmentation_epochs = 100000"))
+    process = start(root, "-m", "training", *command(data, run, preset))
+    wait_for(run / "checkpoint.pt", process)
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    stopped, *rest = errors.strip().splitlines()
+    assert (rest, stopped.split(" (")[0]) == ([], "Stopped")
+    assert name in stopped
+    assert stopped.endswith(f"Go on with: python -m training {' '.join(command(data, run, preset, '--resume'))}")
+    assert read_checkpoint(run / "checkpoint.pt")["history"]
+    assert list(run.glob(".*.part*")) == []
+
+
+@POSIX
+def test_stop_before_the_first_epoch_says_to_start_again(root, data, preset, tmp_path):
+    run = tmp_path / "run"
+    preset.write_text(preset.read_text().replace("epoch_steps = 2", "epoch_steps = 100000"))
+    process = start(root, "-m", "training", *command(data, run, preset))
+    wait_for(run / "metrics.csv", process)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert errors.strip().splitlines()[-1].endswith("No epoch was complete yet: start again with the same command.")
+    assert "Traceback" not in errors
+    preset.write_text(preset.read_text().replace("epoch_steps = 100000", "epoch_steps = 1"))
+    assert main(command(data, run, preset, "--resume")) == 0  # which a cluster's script adds in any case
+
+
+@POSIX
+def test_full_disk_keeps_the_last_epoch(root, data, preset, tmp_path, whole):
+    """In stage 2 the checkpoint grows by the optimiser's state of more parameters: there the room ends."""
+    run = tmp_path / "run"
+    preset_two = tmp_path / "free.toml"
+    preset_two.write_text("freeze_trunk = false\n" + preset.read_text())
+    assert main(command(data, tmp_path / "free", preset_two)) == 0
+    room = (tmp_path / "free" / "checkpoint.pt").stat().st_size - 1000
+    process = start(root, "-c", FULL_DISK, str(room), *command(data, run, preset_two))
+    _, errors = process.communicate()
+    assert process.returncode == 1, errors
+    (line,) = errors.strip().splitlines()
+    assert line.startswith("error: ")
+    assert "checkpoint.pt could not be written (File too large)" in line
+    assert "go on with --resume" in line
+    assert [row["stage"] for row in rows(run)] == ["segmentation"] * 2
+    assert list(run.glob(".*.part*")) == []
+    assert main(command(data, run, preset_two, "--resume")) == 0
+    assert_same_run(run, tmp_path / "free")
+
+
+# The piece itself
+
+
+@POSIX
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_becomes_an_exception_that_no_handler_of_errors_takes(number, code):
+    with pytest.raises(Stopped) as stopped, stoppable():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        except Exception:
+            pytest.fail("taken for an error")
+    assert stopped.value.exit_code == code
+
+
+def test_signals_are_as_before_afterwards():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with stoppable():
+        assert signal.getsignal(signal.SIGTERM) is not before[1]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@POSIX
+def test_ignored_ctrl_c_stays_ignored():
+    """A program in the background of a shell script, say."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stoppable():
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_run_without_it():
+    seen = []
+
+    def run():
+        with stoppable():
+            seen.append(True)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [True]

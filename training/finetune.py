@@ -1,0 +1,22 @@
+"""A run that starts from trained weights instead of random ones."""
+
+from __future__ import annotations
+
+from deepsplit_core.architectures import UNet
+from deepsplit_core.weights import build_network, find, read
+
+from .config import TrainConfig
+
+
+def load_start(network: UNet, config: TrainConfig) -> None:
+    """Put the weights that the run starts from into its network, if it does.
+
+    A file with two passes holds a second trunk, the result of its stage 1. It is left out: the separation part was
+    trained on the network's own trunk.
+    """
+    if not config.start_from:
+        return
+    path = find(config.start_from)
+    card, tensors = read(path)
+    trained = build_network(path, card, tensors).state_dict()
+    network.load_state_dict({name: v for name, v in trained.items() if not name.startswith("segmentation.")})

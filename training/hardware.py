@@ -1,0 +1,33 @@
+"""Where a run computes, and with which numbers."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from deepsplit_core.architectures import UNet
+from deepsplit_core.devices import choose_device, choose_dtype
+
+
+def place(network: UNet, device: str) -> UNet:
+    """Move a network to a device by name, with its feature maps innermost (channels-last), which is faster there."""
+    return network.to(choose_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def device_of(network: UNet) -> torch.device:
+    """Return the device that a network is on."""
+    return next(network.parameters()).device
+
+
+def to_device(planes: Tensor, device: torch.device) -> Tensor:
+    """Move images (N, C, Y, X) to the device, channels-last, while the processor goes on."""
+    return planes.to(device, memory_format=torch.channels_last, non_blocking=True)
+
+
+def autocast(device: torch.device) -> AbstractContextManager:
+    """Compute in bfloat16 where the device does so (`devices.choose_dtype`), else in float32; weights stay float32."""
+    if choose_dtype(device) == torch.bfloat16:
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()

@@ -1,0 +1,85 @@
+"""Where a run comes from: configuration, data, versions and command, in `config.json` of its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import deepsplit_core
+from deepsplit_core.devices import choose_dtype, describe
+from deepsplit_core.images import with_replacement
+
+from .annotations import Annotation
+from .config import TrainConfig
+
+
+def fingerprint(annotations: Sequence[Annotation]) -> str:
+    """Return the sha256 over names and bytes of all files, in the order of the images' names.
+
+    Each file counts as its image's name, its folder and its bytes, each preceded by its length: no two data sets
+    run together to one.
+    """
+    digest = hashlib.sha256()
+    for annotation in sorted(annotations, key=lambda annotation: annotation.name):
+        for field in dataclasses.fields(annotation):
+            path = getattr(annotation, field.name)
+            if isinstance(path, Path):
+                for part in (annotation.name.encode(), field.name.encode(), path.read_bytes()):
+                    digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result may depend on."""
+    return {
+        "deepsplit": deepsplit_core.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def write_provenance(
+    path: Path,
+    config: TrainConfig,
+    parts: Mapping[str, Sequence[Annotation]],
+    arguments: Sequence[str],
+    device: torch.device,
+) -> None:
+    """Write `config.json`, complete or not at all."""
+    values = {
+        "command": shlex.join(["python", "-m", "training", *arguments]),
+        "seed": config.seed,
+        "config": config.to_dict(),
+        "data": _data(parts),
+        "versions": versions(),
+        "device": dict(zip(("name", "dtype"), describe(device, choose_dtype(device)), strict=True)),
+        "threads": torch.get_num_threads(),
+    }
+    with_replacement(path, lambda part: part.write_text(json.dumps(values, indent=1), encoding="utf-8"))
+
+
+def check_same_data(path: Path, parts: Mapping[str, Sequence[Annotation]]) -> None:
+    """Raise ValueError where the files are not those that the run was started with."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: it says which images the run was made with. Start a new run.")
+    saved, found = json.loads(path.read_text(encoding="utf-8"))["data"], _data(parts)
+    if saved != found:
+        raise ValueError(
+            f"The images or labels have changed since {path.parent} was started (then {saved}, now {found}): "
+            "put them back as they were, or start a new run in another folder."
+        )
+
+
+def _data(parts: Mapping[str, Sequence[Annotation]]) -> dict[str, Any]:
+    everything = [annotation for chosen in parts.values() for annotation in chosen]
+    return {"images": {part: len(chosen) for part, chosen in parts.items()}, "sha256": fingerprint(everything)}
