@@ -295,11 +295,10 @@ def test_a_missing_torch_is_named_with_its_cure(run_on, monkeypatch):
     assert sys.executable in str(caught.value)
 
 
-def test_a_missing_device_stops_the_run(run_on):
+def test_a_missing_device_stops_the_run(run_on, monkeypatch):
     import torch
 
-    if torch.cuda.is_available():
-        pytest.skip("This machine has CUDA.")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(RuntimeError, match="'cuda' was asked for"):
         run_on(draw()[0], device="CUDA")
 
