@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from deepsplit_core.preprocessing import is_constant
+from training.simulation import LARGEST_GREY, draw_shapes, draw_stain, simulate, take_picture
+from training.targets import TargetConfig, make_targets
+
+SEEDS = range(12)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return [simulate(seed, (160, 200), 30) for seed in SEEDS]
+
+
+def test_a_seed_gives_the_same_image_and_another_seed_another(scenes):
+    again = simulate(3, (160, 200), 30)
+    assert np.array_equal(again.image, scenes[3].image) and np.array_equal(again.labels, scenes[3].labels)
+    assert len({scene.image.tobytes() for scene in scenes}) == len(scenes)
+
+
+def test_images_are_those_of_a_camera(scenes):
+    for scene in scenes:
+        assert scene.image.dtype == np.uint16 and scene.image.shape == scene.labels.shape == (160, 200)
+        assert scene.image.max() <= LARGEST_GREY and not is_constant(scene.image)
+
+
+def test_every_cell_has_one_piece_and_a_number(scenes):
+    for scene in scenes:
+        assert scene.labels.dtype == np.int32
+        assert np.array_equal(np.unique(scene.labels[scene.labels > 0]), np.arange(1, scene.labels.max() + 1))
+        for cell in range(1, scene.labels.max() + 1):
+            assert ndimage.label(scene.labels == cell)[1] == 1
+
+
+def test_cells_touch_and_have_the_size_asked_for(scenes):
+    areas = np.concatenate([np.bincount(scene.labels.ravel())[1:] for scene in scenes])
+    # Cells that the border cuts are among them.
+    assert 0.4 * 30 < np.median(np.sqrt(4 * areas / np.pi)) < 1.3 * 30
+    contact = [make_targets(scene.labels, TargetConfig()).separation_mask.any() for scene in scenes]
+    assert all(contact)
+
+
+def test_sheets_and_scattered_cells_are_both_drawn(scenes):
+    covered = [np.mean(scene.labels > 0) for scene in scenes]
+    assert min(covered) < 0.8 and max(covered) > 0.98
+
+
+def test_cells_are_brighter_than_what_is_around_them():
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        labels = draw_shapes(rng, (160, 200), 30)
+        density = draw_stain(rng, labels, 30)
+        far = ndimage.distance_transform_edt(labels == 0) > 6
+        if far.any():
+            assert density[labels > 0].mean() > 5 * density[far].mean()
+
+
+def test_light_is_uneven_and_every_pixel_has_noise():
+    uneven = []
+    for seed in SEEDS:
+        picture = take_picture(np.random.default_rng(seed), np.ones((96, 96)), 20).astype(float)
+        smooth = ndimage.gaussian_filter(picture, 8)
+        assert (picture - smooth).std() > 0.005 * picture.mean()
+        uneven.append(smooth.std() / smooth.mean())
+    assert max(uneven) > 0.05
+
+
+def test_a_cell_has_no_hole_of_background(scenes):
+    for scene in scenes:
+        for cell in range(1, scene.labels.max() + 1):
+            hole = ndimage.binary_fill_holes(scene.labels == cell) & (scene.labels != cell)
+            assert (scene.labels[hole] > 0).all()
+
+
+def test_what_cannot_be_drawn_is_refused():
+    with pytest.raises(ValueError, match="diameter must be at least 8"):
+        simulate(0, (64, 64), 4)
+    with pytest.raises(ValueError, match="at least as large as a cell"):
+        simulate(0, (16, 64), 20)
