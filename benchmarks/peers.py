@@ -1,0 +1,47 @@
+"""One image, the same threads: DeepSplit from image to labels beside Cellpose's network and StarDist.
+
+    .venv/bin/python -m benchmarks.peers
+
+The peers run in an environment of their own (`make env-peers`); see _peers_worker.py for what is timed of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import deepsplit_core
+from deepsplit_core.preprocessing import preprocess
+
+from .timing import medians
+from .whole import draw_image
+
+HERE = Path(__file__).parent
+PYTHON = HERE.parent / ".venv-peers" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+SIDE = 512
+
+
+def measure() -> dict[str, float]:
+    """Return the median seconds of all three for one image of 512 x 512."""
+    if not PYTHON.exists():
+        raise FileNotFoundError(f"{PYTHON} is missing: `make env-peers` sets up the environment of the peers.")
+    image = draw_image(SIDE)
+    card = deepsplit_core.load_model("nuclei", "cpu").card
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "image.npy")
+        np.save(path, preprocess(image, card.preprocessing))
+        command = [str(PYTHON), str(HERE / "_peers_worker.py"), str(path), str(torch.get_num_threads())]
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    # Not in turn, as they share no process: ours before and after would not be fairer than medians of rounds.
+    ours = medians({"deepsplit": lambda: deepsplit_core.segment(image, "nuclei", device="cpu")})
+    return {"side": SIDE, **ours, **json.loads(printed.splitlines()[-1])}
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure()))
