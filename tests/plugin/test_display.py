@@ -1,4 +1,4 @@
-"""What the module's window shows: plain data, cuts and discarded objects in colours of their own, true probabilities."""
+"""What the module's window shows: plain data, cuts and discarded objects in their own colours, true probabilities."""
 
 import json
 

@@ -92,7 +92,7 @@ def test_seeds_outside_the_mask_have_no_cell(run_on):
 
 
 def test_seeds_discarded_at_the_border_keep_their_pixels(run_on, objects_of):
-    """As in IdentifySecondaryObjects, where the nucleus at the border was dropped but its cell reaches into the image."""
+    """As in IdentifySecondaryObjects: the nucleus at the border was dropped, but its cell reaches into the image."""
     image = np.zeros((20, 30), np.float32)
     image[5:15, :24] = 1
     all_seeds = picture("\n".join(["." * 30] * 8 + ["11" + "." * 16 + "22" + "." * 10] * 4 + ["." * 30] * 8))
