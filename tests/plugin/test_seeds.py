@@ -137,6 +137,11 @@ def test_seeds_of_another_shape_stop_the_run(run_on):
         run_on(IMAGE, seeds=np.ones((3, 4), int))
 
 
+def test_a_colour_image_is_refused_as_without_seeds(run_on):
+    with pytest.raises(ValueError, match="3 colour channels .*ColorToGray"):
+        run_on(Image(np.zeros((*SHAPE, 3), np.float32)), seeds=NUCLEI)
+
+
 def test_the_modules_own_objects_are_seeds(run_on):
     """A second DeepSplitSegment takes the place of IdentifySecondaryObjects."""
     first = run_on((NUCLEI > 0).astype(np.float32), smallest_diameter=1.0, discard_border=True)
