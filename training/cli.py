@@ -1,4 +1,4 @@
-"""The command line of training: ``python -m training prepare | inspect | train | evaluate | export``."""
+"""The command line of training: ``python -m training prepare | inspect | train | export | evaluate | report``."""
 
 from __future__ import annotations
 
@@ -156,6 +156,19 @@ def _export(options: argparse.Namespace) -> None:
     export(options.run, read_split(options.run), read_about(options.about), options.output, options.one_pass)
 
 
+def _report(options: argparse.Namespace) -> None:
+    from .report import write_report
+
+    if options.model is None:
+        raise ValueError(
+            "A report is of a weights file, which holds the thresholds: make one by `python -m training export "
+            f"{options.run} --about ABOUT.json --output NAME.safetensors`, then add --model NAME.safetensors."
+        )
+    output = options.output or options.run / "report.html"
+    write_report(options.run, read_split(options.run), options.model, output, options.device)
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -209,4 +222,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--part", choices=("train", "validation", "test"), default="test")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
     command.set_defaults(run_command=_evaluate)
+
+    command = commands.add_parser("report", help="write a page from which to judge a weights file")
+    command.add_argument("run", type=Path, help="folder of the run")
+    command.add_argument("--model", type=Path, help="the weights file that was exported from the run")
+    command.add_argument("--output", type=Path, help="the page (default: report.html in the run's folder)")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
+    command.set_defaults(run_command=_report)
     return parser

@@ -46,6 +46,7 @@ def test_papers_preset_is_the_papers():
     assert (config.schedule, config.freeze_trunk, config.segmentation_loss_weight) == ("cumulative", False, 0.3)
     assert (config.optimiser, config.learning_rate_schedule) == ("adam", "constant")
     assert config.targets.class_balance
+    assert config.augmentation.fixed_copies == 19
     assert (config.augmentation.zoom, config.augmentation.gamma, config.augmentation.noise) == (1, 1, 0)
 
 
