@@ -51,5 +51,6 @@ def _draw(axis: Any, rows: Sequence[Row], curves: Sequence[tuple[str, str, str]]
     for name, label, colour in curves:
         axis.plot(epochs, [row[name] for row in rows], color=colour, label=label, marker="o", markersize=3)
     axis.axvline(best_epoch(rows), color="#777777", linestyle="--", linewidth=1, label="epoch kept")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)

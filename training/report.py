@@ -143,10 +143,11 @@ def summary(judged: Sequence[Judged], n_train: int) -> str:
     missed, extra = total.n_true - total.matched_above_half, total.n_predicted - total.matched_above_half
     share = 100 * total.matched_above_half / max(total.n_true, 1)
     return (
-        f"<p>Learned from {n_train} images. On {len(judged)} test images with {total.n_true:,} annotated cells, "
-        f"<b>{total.matched_above_half:,} cells ({share:.1f} %) were found</b>, {missed:,} were not, and {extra:,} of "
-        f"the {total.n_predicted:,} outlines are of no single cell. {total.merges:,} outlines cover several cells, and "
-        f"{total.splits:,} cells are in pieces. See below whether the kinds of error matter for what you measure.</p>"
+        f"<p>Training images: {n_train}. Test images: {len(judged)}, with {total.n_true:,} annotated cells. "
+        f"<b>Of these cells {total.matched_above_half:,} ({share:.1f} %) were found</b>, {missed:,} were not; "
+        f"{extra:,} of the {total.n_predicted:,} outlines found are of no single cell. Outlines that cover several "
+        f"cells: {total.merges:,}; cells in pieces: {total.splits:,}. See below whether such errors matter for what "
+        "you measure.</p>"
     )
 
 
@@ -155,7 +156,7 @@ def notes(judged: Sequence[Judged], history: Sequence[Row]) -> list[str]:
     found = []
     if len(judged) < FEW:
         found.append(
-            f"There are {len(judged)} test images only: with others the scores may be quite different. "
+            f"Few test images ({len(judged)}): with others the scores may be quite different. "
             "Look at the pictures more than at the numbers."
         )
     for stage in dict.fromkeys(row["stage"] for row in history):

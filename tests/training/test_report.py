@@ -99,7 +99,7 @@ def test_reader_is_warned_of_few_images_and_of_a_training_that_was_too_short(dat
     rows = [{**row, "epoch": 1, "validation_loss": 0.5}, {**row, "epoch": 2, "validation_loss": 0.4}]
     few, many = [judged(annotation, 2)] * 2, [judged(annotation, 2)] * 9
     assert [note.split(":")[0] for note in notes(few, rows)] == [
-        "There are 2 test images only",
+        "Few test images (2)",
         "The last epoch of stage segmentation was its best one",
     ]
     assert notes(many, [rows[1], rows[0]]) == []

@@ -7,31 +7,13 @@ import time
 
 import pytest
 import torch
-from runs import assert_same_run, command, rows, start, wait_for
+from runs import KILLED_AT_FILE, assert_same_run, command, rows, start, wait_for
 
 from training.checkpoint import read_checkpoint
 from training.cli import main
 from training.stopping import Stopped, stoppable
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-
-# Ends itself by SIGKILL around the n-th time that a file takes its final name.
-KILLED_AT_FILE = """
-import os, signal, sys
-from training.cli import main
-n, moment, replace, count = int(sys.argv[1]), sys.argv[2], os.replace, [0]
-def killing(*paths):
-    count[0] += 1
-    if count[0] == n and moment == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(*paths)
-    if count[0] == n:
-        os.kill(os.getpid(), signal.SIGKILL)
-os.replace = killing
-import torch
-torch.set_num_threads(1)
-main(sys.argv[3:])
-"""
 
 # No file may grow beyond n bytes: a disk that fills up.
 FULL_DISK = """
