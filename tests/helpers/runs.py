@@ -10,7 +10,6 @@ import torch
 
 from training.checkpoint import read_checkpoint
 
-
 # Ends itself by SIGKILL around the n-th time that a file takes its final name.
 KILLED_AT_FILE = """
 import os, signal, sys

@@ -1,6 +1,6 @@
 """Views per second of the training loop beside those of a plain one, and the share of time it waits for its views.
 
-    .venv/bin/python benchmarks/training.py [--rounds 5] [--steps 8]
+    .venv/bin/python benchmarks/train_speed.py [--rounds 5] [--steps 8]
 
 Both train the network of the preset "nuclei" on the same drawn batches: the loop as `train` runs it (channels-last,
 bfloat16 where the processor has it, views from a process of their own), and torch's defaults (float32, channels
