@@ -141,7 +141,7 @@ def evaluate(predicted: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None
                 f"The mask of ignored pixels has the shape {ignore.shape}, the truth {truth.shape}: they must be of "
                 "one image."
             )
-        predicted, truth = _without_ignored(predicted, ignore), _without_ignored(truth, ignore)
+        predicted, truth = without_ignored(predicted, ignore), without_ignored(truth, ignore)
     overlap = overlap_of(truth, predicted)
     iou = overlap.iou()
     covered_truth = overlap.pixels.data > 0.5 * overlap.true_areas[overlap.pixels.row]
@@ -165,7 +165,7 @@ def evaluate_all(images: Iterable[Sequence[Any]]) -> Scores:
     return sum((evaluate(*image) for image in images), Scores())
 
 
-def _without_ignored(labels: np.ndarray, ignore: np.ndarray) -> np.ndarray:
+def without_ignored(labels: np.ndarray, ignore: np.ndarray) -> np.ndarray:
     """Set ignored pixels, and cells with more than half of their pixels among them, to background."""
     values, index = np.unique(labels, return_inverse=True)
     index = index.reshape(labels.shape)

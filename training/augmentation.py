@@ -1,7 +1,8 @@
 """Random views of an annotated image: shifts, flips, rotations, elastic deformation (paper, 3.2; Simard 2003).
 
 Image and targets are sampled through one grid of coordinates, so they move together; targets are sampled at the
-nearest pixel, so no new value appears. Scale and intensity go beyond the paper.
+nearest pixel, so no new value appears. Scale and intensity go beyond the paper. So does a new view in every step: the
+paper derives 19 further images from each original, which `fixed_copies` does.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
@@ -23,6 +25,9 @@ class AugmentationConfig(Config):
 
     Parameters
     ----------
+    fixed_copies : int
+        Each image is seen as its original and as so many fixed views of it, the same in every epoch (19 in the paper,
+        3.2). 0: every view is a new one.
     zoom : float
         The view is enlarged by 1/zoom to zoom, evenly in the logarithm.
     elastic : float
@@ -39,6 +44,7 @@ class AugmentationConfig(Config):
         Largest standard deviation of a Gaussian blur in pixels.
     """
 
+    fixed_copies: int = 0
     zoom: float = 1.0
     elastic: float = 4.0
     elastic_period: int = 32
@@ -50,7 +56,7 @@ class AugmentationConfig(Config):
     def __post_init__(self) -> None:
         for field in ("zoom", "gamma"):
             self._require(getattr(self, field) >= 1, field, "at least 1")
-        for field in ("elastic", "contrast", "noise", "blur"):
+        for field in ("fixed_copies", "elastic", "contrast", "noise", "blur"):
             self._require(getattr(self, field) >= 0, field, "at least 0")
         self._require(self.elastic_period >= 4, "elastic_period", "at least 4 pixels")
 
@@ -82,6 +88,19 @@ def random_view(
         0
     ]
     return _vary_intensity(view, config, generator), seen
+
+
+def original_view(image: Tensor, targets: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Cut the middle square out of an image as it is; arguments and results are those of `random_view`."""
+    return _middle(image, size), _middle(targets, size)
+
+
+def _middle(planes: Tensor, size: int) -> Tensor:
+    before = [max(0, size - n) // 2 for n in planes.shape[1:]]
+    pads = [(n, max(0, size - side) - n) for n, side in zip(before, planes.shape[1:], strict=True)]
+    padded = np.pad(planes.numpy(), [(0, 0), *pads], mode="symmetric")
+    y, x = ((side - size) // 2 for side in padded.shape[1:])
+    return torch.from_numpy(padded[:, y : y + size, x : x + size])
 
 
 def _uniform(low: float, high: float, generator: Generator) -> float:

@@ -14,6 +14,7 @@ from deepsplit_core.architectures import UNet
 from deepsplit_core.images import with_replacement
 
 from .config import TrainConfig
+from .distributed import is_first
 from .history import Row, is_best, rows_of
 
 
@@ -27,7 +28,7 @@ class Position(NamedTuple):
 
 
 class Checkpoint:
-    """Writes and reads `checkpoint.pt` of a run folder, always whole."""
+    """Writes and reads `checkpoint.pt` of a run folder, always whole; of several processes the first one writes."""
 
     def __init__(self, path: Path, config: TrainConfig) -> None:
         self.path = path
@@ -39,6 +40,8 @@ class Checkpoint:
         stage = history[-1]["stage"]
         if self._best is None or is_best(history):
             self._best = {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
+        if not is_first():
+            return
         state = {
             "config": self.config.to_dict(),
             "stage": stage,

@@ -1,4 +1,4 @@
-"""The command line of training: ``python -m training prepare | inspect | train | evaluate | export``."""
+"""The command line of training: ``python -m training prepare | inspect | train | export | evaluate | report``."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import shlex
 import sys
 from pathlib import Path
 
+import torch
+
 from deepsplit_core.images import with_replacement
 
 from .annotations import Annotation, find_annotations, split_annotations
 from .checks import checked_annotations
 from .config import TrainConfig
+from .distributed import check_batch, is_first, joined, n_processes, program
 from .settings import read_config
 from .stopping import Stopped, stoppable
 
@@ -26,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         with stoppable():
             options.run_command(options)
     except Stopped as stop:
-        print(f"\nStopped ({stop}). {_how_to_go_on(options)}", file=sys.stderr)
+        if is_first():
+            print(f"\nStopped ({stop}). {_how_to_go_on(options)}", file=sys.stderr)
         return stop.exit_code
     except (OSError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -40,7 +44,7 @@ def _how_to_go_on(options: argparse.Namespace) -> str:
     if not (options.output / "checkpoint.pt").exists():
         return "No epoch was complete yet: start again with the same command."
     command = shlex.join([*(argument for argument in options.arguments if argument != "--resume"), "--resume"])
-    return f"{options.output} holds the last complete epoch. Go on with: python -m training {command}"
+    return f"{options.output} holds the last complete epoch. Go on with: {program()} {command}"
 
 
 def divide(folders: list[Path], seed: int) -> dict[str, list[Annotation]]:
@@ -83,14 +87,19 @@ def _inspect(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from deepsplit_core.devices import choose_device, choose_dtype, describe
+    config = read_config(options.preset, options.set, options.start_from)
+    with joined(options.device) as device:
+        check_batch(config.batch)
+        _train_on(device, config, options)
+
+
+def _train_on(device: torch.device, config: TrainConfig, options: argparse.Namespace) -> None:
+    from deepsplit_core.devices import choose_dtype, describe
 
     from .dataset import load_samples
     from .loop import train
     from .provenance import check_same_data, write_provenance
 
-    config = read_config(options.preset, options.set, options.start_from)
-    device = choose_device(options.device)
     run: Path = options.output
     if options.resume and (run / "config.json").exists() and not (run / "checkpoint.pt").exists():
         print("No epoch of this run was complete yet: it starts again.", flush=True)
@@ -106,11 +115,12 @@ def _train(options: argparse.Namespace) -> None:
     if options.resume:
         _check_same_run(run, config, split)
         check_same_data(run / "config.json", parts)
-    else:
+    elif is_first():
         run.mkdir(parents=True, exist_ok=True)
         with_replacement(run / "split.json", lambda part: part.write_text(json.dumps(split, indent=1)))
         write_provenance(run / "config.json", config, parts, options.arguments, device)
     where = " in ".join(describe(device, choose_dtype(device)))
+    where += f", {n_processes()} processes" if n_processes() > 1 else ""
     print(f"{ ({part: len(chosen) for part, chosen in names.items()}) } images, on {where}", flush=True)
     training, validation = (load_samples(parts[part], config) for part in ("train", "validation"))
     try:
@@ -144,6 +154,19 @@ def _export(options: argparse.Namespace) -> None:
     from .export import export, read_about
 
     export(options.run, read_split(options.run), read_about(options.about), options.output, options.one_pass)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from .report import write_report
+
+    if options.model is None:
+        raise ValueError(
+            "A report is of a weights file, which holds the thresholds: make one by `python -m training export "
+            f"{options.run} --about ABOUT.json --output NAME.safetensors`, then add --model NAME.safetensors."
+        )
+    output = options.output or options.run / "report.html"
+    write_report(options.run, read_split(options.run), options.model, output, options.device)
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -199,4 +222,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--part", choices=("train", "validation", "test"), default="test")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
     command.set_defaults(run_command=_evaluate)
+
+    command = commands.add_parser("report", help="write a page from which to judge a weights file")
+    command.add_argument("run", type=Path, help="folder of the run")
+    command.add_argument("--model", type=Path, help="the weights file that was exported from the run")
+    command.add_argument("--output", type=Path, help="the page (default: report.html in the run's folder)")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
+    command.set_defaults(run_command=_report)
     return parser

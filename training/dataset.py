@@ -13,8 +13,9 @@ from torch.utils.data import Dataset
 from deepsplit_core.preprocessing import is_constant, preprocess
 
 from .annotations import Annotation
-from .augmentation import random_view
+from .augmentation import original_view, random_view
 from .config import TrainConfig
+from .distributed import share_of
 from .targets import make_targets
 
 
@@ -50,16 +51,20 @@ def load_samples(annotations: Sequence[Annotation], config: TrainConfig) -> list
 class RandomBatches(Dataset):
     """The batches of a stage: item `step` is the same in every run with the seed, so a resumed run sees the same.
 
+    Views are drawn when they are asked for, each from a seed of its own; none is kept, fixed copies neither. Of
+    several processes each draws its share of the batch.
+
     Parameters
     ----------
     samples : sequence of Sample
     config : TrainConfig
     stage : int
-        Number of the stage; each has views of its own.
+        Number of the stage; each has views of its own. Fixed copies are the same in all stages.
     """
 
     def __init__(self, samples: Sequence[Sample], config: TrainConfig, stage: int) -> None:
         self.samples, self.config, self.stage = samples, config, stage
+        self.numbers = share_of(range(config.batch))
 
     def __len__(self) -> int:
         """Return the number of steps of all stages, which none exceeds."""
@@ -67,16 +72,30 @@ class RandomBatches(Dataset):
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         """Return images (N, 1, view, view) and targets (N, 4, view, view), float32."""
-        config = self.config
-        seed = np.random.SeedSequence([config.seed, self.stage, step]).generate_state(1)[0]
-        generator = torch.Generator().manual_seed(int(seed))
-        chosen = torch.randint(len(self.samples), (config.batch,), generator=generator).tolist()
-        views = [
-            random_view(self.samples[i].image, self.samples[i].targets, config.view, config.augmentation, generator)
-            for i in chosen
-        ]
+        views = [self._view(step, number) for number in self.numbers]
         images, targets = (torch.stack(part) for part in zip(*views, strict=True))
         return images, targets
+
+    def _view(self, step: int, number: int) -> tuple[Tensor, Tensor]:
+        config = self.config
+        generator = seeded(config.seed, self.stage, step, number)
+        chosen = int(torch.randint(len(self.samples), (), generator=generator))
+        if not config.augmentation.fixed_copies:
+            return random_view(*self.samples[chosen][:2], config.view, config.augmentation, generator)
+        copy = int(torch.randint(1 + config.augmentation.fixed_copies, (), generator=generator))
+        return fixed_view(self.samples[chosen], chosen, copy, config)
+
+
+def fixed_view(sample: Sample, number: int, copy: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """Return one of the fixed views of an image, whose number in the run this is; copy 0 is the original."""
+    if copy == 0:
+        return original_view(*sample[:2], config.view)
+    return random_view(*sample[:2], config.view, config.augmentation, seeded(config.seed, number, copy))
+
+
+def seeded(*numbers: int) -> torch.Generator:
+    """Return a generator whose numbers have nothing to do with those of any other seed."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
 def cell_diameters(labels: Sequence[np.ndarray]) -> np.ndarray:

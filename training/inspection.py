@@ -67,7 +67,7 @@ def summary(annotated: Annotated, targets: Targets) -> str:
 def draw(annotated: Annotated, targets: Targets) -> np.ndarray:
     """Draw the three panels beside each other: (Y, 3 X + gaps, 3) uint8, small images enlarged by a whole number."""
     enlarge = max(1, -(-SMALLEST_SIDE // max(annotated.image.shape)))
-    grey = np.repeat(_grey(annotated.image)[..., None], 3, axis=-1)
+    grey = np.repeat(to_grey(annotated.image)[..., None], 3, axis=-1)
     panels = [_cells(grey, annotated), _contact(grey, targets), _weights(targets)]
     panels = [panel.repeat(enlarge, axis=0).repeat(enlarge, axis=1) for panel in panels]
     gap = np.full((panels[0].shape[0], GAP, 3), 255, np.uint8)
@@ -104,7 +104,7 @@ def _tinted(panel: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -
     return np.where(mask[..., None], mixed, panel).astype(np.uint8)
 
 
-def _grey(image: np.ndarray) -> np.ndarray:
+def to_grey(image: np.ndarray) -> np.ndarray:
     """Grey values from the 0.5th to the 99.5th percentile: (Y, X) uint8."""
     values = image.astype(np.float32)
     low, high = np.percentile(values, [0.5, 99.5])

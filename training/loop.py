@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,13 +19,15 @@ from deepsplit_core.architectures import UNet, build
 from .checkpoint import Checkpoint, remove_leftovers
 from .config import TrainConfig
 from .dataset import RandomBatches, Sample
+from .distributed import Outputs, average_statistics, is_first, mean, random_seed, replicated, synchronised
 from .finetune import load_start
 from .hardware import device_of, place
 from .history import describe, make_row, rows_of, write_csv
+from .losses import mean_loss
 from .optimisers import has_converged, make_optimiser, set_learning_rate
 from .pictures import write_picture
 from .scalars import open_scalars, write_scalars
-from .schedule import Stage, begin, set_training, stage_loss, stages_of, trained_parameters
+from .schedule import Stage, begin, outputs, set_training, stage_loss, stages_of, trained_parameters
 from .stopping import end_with_main_process
 from .validation import look_at, spread, validate
 
@@ -53,17 +58,18 @@ def train(
     UNet
         With the weights of the best epoch of the last stage, see `history.is_best`.
     """
-    remove_leftovers(run)
     torch.manual_seed(config.seed)
-    network = place(build(config.network), device)
+    network = place(synchronised(build(config.network), device), device)
     checkpoint = Checkpoint(run / "checkpoint.pt", config)
     position = checkpoint.read() if resume else None
     if not position:
         load_start(network, config)
     history = position.history if position else []
-    write_csv(run / "metrics.csv", history)  # a run may be killed between its checkpoint and this file
+    if is_first():
+        remove_leftovers(run)
+        write_csv(run / "metrics.csv", history)  # a run may be killed between its checkpoint and this file
     stages = stages_of(config)
-    with open_scalars(run, len(history)) as scalars:
+    with open_scalars(run, len(history)) if is_first() else nullcontext() as scalars:
         for number, stage in enumerate(stages):
             if position and position.stage in [later.name for later in stages[number + 1 :]]:
                 continue
@@ -73,6 +79,7 @@ def train(
                 network.load_state_dict(position.network)
                 optimiser.load_state_dict(position.optimiser)
             first_epoch = len(rows_of(history, stage.name))
+            forward = replicated(network, partial(outputs, stage=stage))
             views = load_views(RandomBatches(training, config, number), first_epoch, stage.n_epochs, config, network)
             with progress_bar(stage, first_epoch, config) as bar:
                 for epoch in range(first_epoch, stage.n_epochs):
@@ -80,15 +87,16 @@ def train(
                         tqdm.write(f"{stage.name} converged: no better validation loss for {config.patience} epochs")
                         break
                     start = time.perf_counter()
-                    loss = train_epoch(network, optimiser, views, bar, stage, epoch, config)
+                    loss = train_epoch(network, forward, optimiser, views, bar, stage, epoch, config)
                     held_out = validate(network, validation, stage, config)
                     history.append(make_row(stage.name, epoch + 1, loss, *held_out, time.perf_counter() - start))
                     checkpoint.save(network, optimiser, history)
-                    write_csv(run / "metrics.csv", history)
-                    write_scalars(scalars, history)
-                    if is_picture_due(epoch, stage, config):
-                        found = look_at(network, spread(validation, 1)[0], stage, config)
-                        write_picture(run / "pictures" / f"{stage.name}_{epoch + 1:04d}.png", found)
+                    if is_first():
+                        write_csv(run / "metrics.csv", history)
+                        write_scalars(scalars, history)
+                        if is_picture_due(epoch, stage, config):
+                            found = look_at(network, spread(validation, 1)[0], stage, config)
+                            write_picture(run / "pictures" / f"{stage.name}_{epoch + 1:04d}.png", found)
                     tqdm.write(describe(history[-1], stage.n_epochs))
             # The next stage builds on, and the export takes, the best epoch of the stage.
             checkpoint.load_best(network)
@@ -97,8 +105,9 @@ def train(
 
 def progress_bar(stage: Stage, first_epoch: int, config: TrainConfig) -> tqdm:
     """Return a bar over the steps of a stage, which shows the time left; none where nobody watches."""
+    # None: none if the output is no terminal.
     n_before, n_steps = first_epoch * config.epoch_steps, stage.n_epochs * config.epoch_steps
-    return tqdm(desc=stage.name, total=n_steps, initial=n_before, leave=False, disable=None)
+    return tqdm(desc=stage.name, total=n_steps, initial=n_before, leave=False, disable=None if is_first() else True)
 
 
 def is_picture_due(epoch: int, stage: Stage, config: TrainConfig) -> bool:
@@ -125,6 +134,7 @@ def load_views(
 
 def train_epoch(
     network: UNet,
+    forward: Callable[[Tensor], Outputs],
     optimiser: torch.optim.Optimizer,
     views: Iterator[tuple[Tensor, Tensor]],
     bar: tqdm,
@@ -134,22 +144,22 @@ def train_epoch(
 ) -> float:
     """Take the steps of one epoch and return their mean loss."""
     set_training(network, stage)
-    steps = range(epoch * config.epoch_steps, (epoch + 1) * config.epoch_steps)
-    total = 0.0
-    for n_taken, step in enumerate(steps, start=1):
+    losses = []
+    for step in range(epoch * config.epoch_steps, (epoch + 1) * config.epoch_steps):
         images, targets = next(views)
         set_learning_rate(optimiser, step, stage.n_epochs * config.epoch_steps, config)
-        torch.manual_seed(config.seed + step)  # dropout of a resumed run is that of an uninterrupted one
-        loss = stage_loss(network, images, targets, stage)
-        if not torch.isfinite(loss):
+        torch.manual_seed(random_seed(config.seed + step))  # dropout of a resumed run is that of an uninterrupted one
+        loss = stage_loss(network, images, targets, stage, forward)
+        losses.append(float(mean(loss.detach())))
+        if not math.isfinite(losses[-1]):
             raise ValueError(
-                f"The loss of {stage.name}, step {step + 1}, is {loss.item()}: the training ran away. "
+                f"The loss of {stage.name}, step {step + 1}, is {losses[-1]}: the training ran away. "
                 "The run folder holds the epoch before; start a new run with a lower learning_rate."
             )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        total += float(loss.detach())
         bar.update()
-        bar.set_postfix(loss=f"{total / n_taken:.4f}", refresh=False)
-    return total / len(steps)
+        bar.set_postfix(loss=f"{mean_loss(losses):.4f}", refresh=False)
+    average_statistics(network)
+    return mean_loss(losses)

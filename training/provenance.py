@@ -20,6 +20,7 @@ from deepsplit_core.images import with_replacement
 
 from .annotations import Annotation
 from .config import TrainConfig
+from .distributed import program
 
 
 def fingerprint(annotations: Sequence[Annotation]) -> str:
@@ -57,7 +58,7 @@ def write_provenance(
 ) -> None:
     """Write `config.json`, complete or not at all."""
     values = {
-        "command": shlex.join(["python", "-m", "training", *arguments]),
+        "command": f"{program()} {shlex.join(arguments)}",
         "seed": config.seed,
         "config": config.to_dict(),
         "data": _data(parts),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
-import torch
 from torch import Tensor, nn
 
 from deepsplit_core.architectures import TwoTaskNet, UNet
 
 from .config import TrainConfig
+from .distributed import Outputs, mean
 from .hardware import autocast, device_of, place, to_device
 from .losses import weighted_cross_entropy
 
@@ -55,7 +56,10 @@ def stages_of(config: TrainConfig) -> list[Stage]:
 
 
 def begin(network: UNet, stage: Stage, config: TrainConfig) -> None:
-    """Give the network what the stage needs beside it: the copy of stage 1 that is exported with it."""
+    """Make the network ready for a stage: what it trains has gradients, and a copy of stage 1 is kept if asked for."""
+    network.requires_grad_(False)
+    for parameter in trained_parameters(network, stage):
+        parameter.requires_grad_(True)
     if stage.keeps_segmentation:
         trunk = place(UNet(config.network), str(device_of(network)))
         trunk.load_state_dict({n: v for n, v in network.state_dict().items() if not n.startswith("separation.")})
@@ -86,7 +90,7 @@ def set_training(network: UNet, stage: Stage) -> None:
         part.train()
 
 
-def outputs(network: UNet, images: Tensor, stage: Stage) -> tuple[Tensor, Tensor | None]:
+def outputs(network: UNet, images: Tensor, stage: Stage) -> Outputs:
     """Return the logits of segmentation and, where the stage learns it, of separation; (N, 1, Y, X) float32 each.
 
     Parameters
@@ -94,17 +98,17 @@ def outputs(network: UNet, images: Tensor, stage: Stage) -> tuple[Tensor, Tensor
     network : UNet
     images : (N, 1, Y, X) float32 tensor
     stage : Stage
-        No gradients are computed in a trunk that it does not train.
     """
     with autocast(images.device):
-        with torch.set_grad_enabled(torch.is_grad_enabled() and stage.segmentation_weight > 0):
-            segmentation, encoded, decoded = network.trunk(images)
+        segmentation, encoded, decoded = network.trunk(images)
         if not stage.separation_weight:
             return segmentation.float(), None
         return segmentation.float(), cast(TwoTaskNet, network).separation(encoded, decoded).float()
 
 
-def loss_of(segmentation: Tensor, separation: Tensor | None, targets: Tensor, stage: Stage) -> Tensor:
+def loss_of(
+    segmentation: Tensor, separation: Tensor | None, targets: Tensor, stage: Stage, totals: Tensor | None = None
+) -> Tensor:
     """Return the stage's loss, a scalar.
 
     Parameters
@@ -114,19 +118,42 @@ def loss_of(segmentation: Tensor, separation: Tensor | None, targets: Tensor, st
     targets : (N, 4, Y, X) float32 tensor
         Segmentation mask, separation mask, weights of the segmentation loss, weights of the separation loss.
     stage : Stage
+    totals : (2,) float32 tensor, optional
+        What the weights of the two losses add up to; those of the targets themselves if not given.
     """
-    seg_mask, separation_mask, weight_map, separation_weights = (part[:, None] for part in targets.unbind(dim=1))
+    seg_mask, separation_mask, *weights = (part[:, None] for part in targets.unbind(dim=1))
+    totals = sums_of_weights(targets) if totals is None else totals
     loss = segmentation.new_zeros(())
     if stage.segmentation_weight:
-        loss = loss + stage.segmentation_weight * weighted_cross_entropy(segmentation, seg_mask, weight_map)
+        unshared = weighted_cross_entropy(segmentation, seg_mask, weights[0], totals[0])
+        loss = loss + stage.segmentation_weight * unshared
     if separation is not None:
-        unshared = weighted_cross_entropy(separation, separation_mask, separation_weights)
+        unshared = weighted_cross_entropy(separation, separation_mask, weights[1], totals[1])
         loss = loss + stage.separation_weight * unshared
     return loss
 
 
-def stage_loss(network: UNet, images: Tensor, targets: Tensor, stage: Stage) -> Tensor:
-    """Run the network over a batch and return the stage's loss."""
+def sums_of_weights(targets: Tensor) -> Tensor:
+    """Return what the weights of the two losses add up to, (2,), in targets (N, 4, Y, X)."""
+    return targets[:, 2:].sum(dim=(0, 2, 3))
+
+
+def stage_loss(
+    network: UNet, images: Tensor, targets: Tensor, stage: Stage, forward: Callable[[Tensor], Outputs] | None = None
+) -> Tensor:
+    """Run the network over a batch and return the stage's loss.
+
+    Parameters
+    ----------
+    network : UNet
+    images : (N, 1, Y, X) float32 tensor
+    targets : (N, 4, Y, X) float32 tensor
+    stage : Stage
+    forward : callable, optional
+        `outputs` of the network as `distributed.replicated` runs it. The mean of the losses of all processes is then
+        that of their joint batch: each pixel counts with its weight, in whichever process it is.
+    """
     device = device_of(network)
-    targets = targets.to(device, non_blocking=True)
-    return loss_of(*outputs(network, to_device(images, device), stage), targets, stage)
+    images, targets = to_device(images, device), targets.to(device, non_blocking=True)
+    logits = forward(images) if forward else outputs(network, images, stage)
+    return loss_of(*logits, targets, stage, mean(sums_of_weights(targets)))

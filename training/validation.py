@@ -16,12 +16,14 @@ from deepsplit_core.splitting import split
 
 from .config import TrainConfig
 from .dataset import Sample
+from .distributed import joint, share_of
 from .hardware import autocast, device_of, to_device
+from .losses import mean_loss
 from .schedule import Stage, loss_of, outputs
 
 
 class Validation(NamedTuple):
-    """Mean loss of the images, and their scores with their counts added."""
+    """Mean loss of the images in which anything was annotated, and the scores of all with their counts added."""
 
     loss: float
     scores: Scores
@@ -53,12 +55,12 @@ def validate(network: UNet, samples: Sequence[Sample], stage: Stage, config: Tra
 
     Cells are split with the default settings: those of the weights file are chosen after the training.
     """
-    losses, scores = [], Scores()
-    for sample in spread(samples, config.validation_images):
+    results = []
+    for sample in share_of(spread(samples, config.validation_images)):
         found = look_at(network, sample, stage, config)
-        losses.append(found.loss)
-        scores += evaluate(found.labels, found.truth, found.ignore)
-    return Validation(sum(losses) / len(losses), scores)
+        results.append((found.loss, evaluate(found.labels, found.truth, found.ignore)))
+    losses, scores = zip(*joint(results), strict=True)
+    return Validation(mean_loss(losses), sum(scores, Scores()))
 
 
 @torch.no_grad()

@@ -2,10 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from drawing import discs
+from scipy import ndimage
 
-from training.augmentation import AugmentationConfig, random_view
+from training.augmentation import AugmentationConfig, original_view, random_view
+from training.targets import TargetConfig, make_targets
 
 STILL = AugmentationConfig(elastic=0)
 STRONG = AugmentationConfig(zoom=1.5, elastic=3.0, gamma=1.5, contrast=0.2, noise=0.05, blur=1.0)
@@ -131,8 +135,42 @@ def test_blur_keeps_a_plain_image_plain():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("zoom", 0.9), ("gamma", 0), ("elastic", -1), ("contrast", -1), ("noise", -1), ("elastic_period", 1)],
+    [
+        ("fixed_copies", -1),
+        ("zoom", 0.9),
+        ("gamma", 0),
+        ("elastic", -1),
+        ("contrast", -1),
+        ("noise", -1),
+        ("elastic_period", 1),
+    ],
 )
 def test_wrong_settings(field, value):
     with pytest.raises(ValueError, match=f"AugmentationConfig.{field} is"):
         AugmentationConfig(**{field: value})
+
+
+def test_labels_stay_labels_and_contact_stays_between_two_cells():
+    """Wherever a view says contact, two cells are as near as in the original, but for the zoom."""
+    labels = discs((90, 90), [(30, 30, 14), (30, 57, 14), (57, 44, 14)])
+    zone = make_targets(labels, TargetConfig()).separation_mask
+    planes = torch.from_numpy(np.stack([labels, zone]).astype(np.float32))
+    for seed in range(8):
+        _, (seen, contact) = view(planes[:1] / 3, planes, STRONG, seed, size=64)
+        assert set(seen.unique().tolist()) <= {0, 1, 2, 3}
+        near = [ndimage.distance_transform_edt(seen.numpy() != cell) for cell in (1, 2, 3) if (seen == cell).any()]
+        second = np.sort(near, axis=0)[1]
+        inside = np.zeros(second.shape, bool)
+        inside[8:-8, 8:-8] = True  # a neighbour may be out of sight
+        assert second[(contact.numpy() > 0) & inside].max(initial=0) < 1.5 * 4 + 3
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (64, 64), (33, 80), (7, 200)])
+def test_original_is_the_middle_of_the_image_as_it_is(shape):
+    image, targets = torch.rand(1, *shape), torch.rand(3, *shape)
+    seen, moved = original_view(image, targets, 64)
+    assert (seen.shape, moved.shape) == ((1, 64, 64), (3, 64, 64))
+    rows, columns = ((max(0, 64 - n) // 2, max(0, n - 64) // 2, min(64, n)) for n in shape)  # in view, in image, length
+    for view_of, whole in ((seen, image), (moved, targets)):
+        shown = view_of[:, rows[0] :, columns[0] :][:, : rows[2], : columns[2]]
+        assert torch.equal(shown, whole[:, rows[1] :, columns[1] :][:, : rows[2], : columns[2]])

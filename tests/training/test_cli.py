@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import tifffile
 
-from deepsplit_core.cli import main as deepsplit
 from deepsplit_core.images import read_image
 from training.checkpoint import read_checkpoint
 from training.cli import main, read_config, read_split
@@ -46,26 +45,8 @@ def test_papers_preset_is_the_papers():
     assert (config.schedule, config.freeze_trunk, config.segmentation_loss_weight) == ("cumulative", False, 0.3)
     assert (config.optimiser, config.learning_rate_schedule) == ("adam", "constant")
     assert config.targets.class_balance
+    assert config.augmentation.fixed_copies == 19
     assert (config.augmentation.zoom, config.augmentation.gamma, config.augmentation.noise) == (1, 1, 0)
-
-
-def test_a_whole_round(data, preset, tmp_path, capsys):
-    """Train, export, evaluate, and segment an image with the result."""
-    run, weights, out = tmp_path / "run", tmp_path / "drawn.safetensors", tmp_path / "out"
-    assert train(data, run, preset) == 0
-    assert {"checkpoint.pt", "config.json", "metrics.csv", "split.json"} <= {path.name for path in run.iterdir()}
-
-    (tmp_path / "about.json").write_text(json.dumps(ABOUT))
-    export = ["export", str(run), "--about", str(tmp_path / "about.json"), "--output", str(weights)]
-    assert main(export) == 0
-
-    capsys.readouterr()
-    assert main(["evaluate", str(run), "--model", str(weights), "--device", "cpu"]) == 0
-    assert "segmentation alone" in capsys.readouterr().out
-
-    image = data / "images" / "field0.tif"
-    assert deepsplit(["segment", str(image), "--model", str(weights), "--output", str(out)]) == 0
-    assert read_image(out / "field0_labels.tif").shape == (48, 52)
 
 
 def test_resumed_run_ends_like_an_uninterrupted_one(data, preset, tmp_path):

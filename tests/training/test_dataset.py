@@ -11,6 +11,7 @@ from drawing import discs
 
 from deepsplit_core.preprocessing import preprocess
 from training.annotations import find_annotations
+from training.augmentation import original_view
 from training.dataset import RandomBatches, cell_diameters, load_samples
 from training.targets import make_targets
 
@@ -71,6 +72,27 @@ def test_steps_stages_and_seeds_see_different_views(samples, config):
     for i, one in enumerate(seen):
         assert not torch.equal(one[0], one[1])  # nor do the views of one batch agree
         assert not any(torch.equal(one, other) for other in seen[i + 1 :])
+
+
+def test_fixed_copies_are_19_and_the_original_the_same_in_every_epoch_and_stage(samples, config):
+    """As the paper has it (3.2): nothing else is ever seen of an image."""
+    copies = dataclasses.replace(config.augmentation, fixed_copies=19)
+    config = dataclasses.replace(config, augmentation=copies, batch=25)
+    seen = {view.numpy().tobytes() for step in range(8) for view in RandomBatches(samples[:1], config, 0)[step][0]}
+    later = {view.numpy().tobytes() for step in range(8, 16) for view in RandomBatches(samples[:1], config, 1)[step][0]}
+    assert len(seen) == 20
+    assert later == seen
+    assert original_view(*samples[0][:2], config.view)[0].numpy().tobytes() in seen
+    assert seen.isdisjoint(v.numpy().tobytes() for v in RandomBatches(samples[1:2], config, 0)[0][0])
+
+
+def test_fixed_copies_show_image_and_targets_alike(samples, config):
+    copies = dataclasses.replace(config.augmentation, fixed_copies=3, noise=0.0)
+    config = dataclasses.replace(config, augmentation=copies, batch=20)
+    half = samples[0]._replace(image=(samples[0].targets[:1] > 0).float())
+    images, targets = RandomBatches([half], config, 0)[0]
+    assert (targets[:, :1][images > 0.999] == 1).all()
+    assert (targets[:, :1][images < 0.001] == 0).all()
 
 
 def test_every_image_is_used(config):

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from deepsplit_core.metrics import Scores
-from training.history import COLUMNS, describe, is_best, make_row, rows_of, write_csv
+from training.history import COLUMNS, describe, is_best, make_row, read_csv, rows_of, write_csv
 
 
 def row(stage, epoch, validation_loss, n_found=1):
@@ -71,3 +71,17 @@ def test_csv_is_written_anew(tmp_path):
     assert float(first["validation_loss"]) == 1 / 3
     assert (first["seconds"], second["epoch"]) == ("1.3", "2")
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_rows_come_back_from_the_file(tmp_path):
+    history = [row("segmentation", 1, 0.5), row("separation", 1, 0.25, 3)]
+    write_csv(tmp_path / "metrics.csv", history)
+    assert read_csv(tmp_path / "metrics.csv") == [{**found, "seconds": 1.3} for found in history]
+
+
+def test_file_of_other_columns_is_refused(tmp_path):
+    (tmp_path / "metrics.csv").write_text("stage,epoch\nsegmentation,1\n")
+    with pytest.raises(ValueError, match="another version wrote it"):
+        read_csv(tmp_path / "metrics.csv")
+    with pytest.raises(ValueError, match="is missing"):
+        read_csv(tmp_path / "none.csv")

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from training.losses import weighted_cross_entropy
+from training.losses import mean_loss, weighted_cross_entropy
 
 
 def test_value_by_hand():
@@ -51,3 +51,16 @@ def test_gradient():
     target = (torch.rand(2, 1, 3, 3) > 0.5).double()
     weights = torch.rand(2, 1, 3, 3, dtype=torch.double) + 0.1
     assert torch.autograd.gradcheck(lambda x: weighted_cross_entropy(x, target, weights), logits)
+
+
+def test_share_of_a_batch_is_counted_with_the_weights_of_all():
+    logits, target, weights = torch.randn(6), (torch.rand(6) > 0.5).float(), torch.rand(6)
+    parts = [slice(0, 1), slice(1, 6)]
+    shares = [weighted_cross_entropy(logits[p], target[p], weights[p], weights.sum()) for p in parts]
+    torch.testing.assert_close(sum(shares), weighted_cross_entropy(logits, target, weights))
+
+
+def test_mean_is_over_what_was_annotated():
+    assert mean_loss([0.4, 0.0, 0.2]) == pytest.approx(0.3)
+    assert mean_loss([0.0]) == 0
+    assert math.isnan(mean_loss([0.4, math.nan]))  # never hidden

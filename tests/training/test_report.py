@@ -1,0 +1,109 @@
+"""The page: it is whole, shows what it says, and runs nothing that a file's text brings along."""
+
+import base64
+import io
+import json
+from html.parser import HTMLParser
+
+import imageio.v2
+import pytest
+
+from deepsplit_core.metrics import Scores
+from training.annotations import find_annotations, split_annotations
+from training.cli import main
+from training.export import export
+from training.report import Judged, images, notes, quality, table
+
+ABOUT = {"name": "<script>alert(1)</script>", "description": "R&D", "data": [{"name": "a<b", "licence": "CC0"}]}
+
+
+class Page(HTMLParser):
+    """Tags, pictures and text of a page; tags that are not closed in order are an error."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.pictures, self.addresses, self.text = [], [], [], [], ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href"):
+                self.addresses.append(value)
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture
+def exported(data, preset, tmp_path):
+    """A finished run and its weights file."""
+    run, weights = tmp_path / "run", tmp_path / "drawn.safetensors"
+    command = ["train", "--data", str(data), "--output", str(run), "--preset", str(preset), "--device", "cpu"]
+    assert main(command) == 0
+    export(run, split_annotations(find_annotations(data), seed=1), ABOUT, weights)
+    return run, weights
+
+
+def test_page_is_one_file_with_all_that_was_asked_for(exported, capsys):
+    run, weights = exported
+    assert main(["report", str(run), "--model", str(weights), "--device", "cpu"]) == 0
+    assert "report.html" in capsys.readouterr().out
+    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert len(page.addresses) == 4  # three panels of the one test image, and the curves
+    for address in page.addresses:
+        start, _, encoded = address.partition(",")
+        assert start == "data:image/png;base64"
+        assert imageio.v2.imread(io.BytesIO(base64.b64decode(encoded)), format="png").ndim == 3
+    (test_image,) = json.loads((run / "split.json").read_text())["test"]
+    for text in (ABOUT["name"], "a<b", "R&D", test_image, "with the separation decoder", "network.base_width", "seed"):
+        assert text in page.text
+    assert str(run.parent) not in page.text.split("How to make it again")[0]  # no folder of this machine but there
+    assert list(run.glob(".*.part*")) == []
+
+
+def test_report_needs_the_weights_file_of_this_run(exported, wired_weights, capsys, tmp_path):
+    run, _ = exported
+    capsys.readouterr()
+    assert main(["report", str(run)]) == 1
+    assert f"python -m training export {run}" in capsys.readouterr().err
+    assert main(["report", str(run), "--model", str(wired_weights), "--output", str(tmp_path / "r.html")]) == 1
+    assert f"does not hold the weights of {run}" in capsys.readouterr().err
+    assert not (tmp_path / "r.html").exists()
+
+
+def judged(annotation, n_found):
+    scores = Scores(n_true=4, n_predicted=4, matched_above_half=n_found)
+    return Judged(annotation, annotation.read().labels, scores)
+
+
+@pytest.mark.parametrize(("n", "shown"), [(2, [0, 1]), (6, [0, 1, 2, 3, 4, 5]), (8, [0, 1, 2, 7, 6, 5])])
+def test_worst_and_best_images_are_shown(data, n, shown):
+    annotations = (find_annotations(data) * 2)[:n]
+    order = sorted((judged(a, found) for a, found in zip(annotations, range(n))), key=quality)
+    page = images(order)
+    assert [float(part.split(",")[0]) for part in page.split(" CDS ")[1:]] == [round(i / 4, 3) for i in shown]
+    assert ("The worst" in page) == (n > 6)
+
+
+def test_reader_is_warned_of_few_images_and_of_a_training_that_was_too_short(data):
+    annotation = find_annotations(data)[0]
+    row = {"stage": "segmentation", "cds": 0.5}
+    rows = [{**row, "epoch": 1, "validation_loss": 0.5}, {**row, "epoch": 2, "validation_loss": 0.4}]
+    few, many = [judged(annotation, 2)] * 2, [judged(annotation, 2)] * 9
+    assert [note.split(":")[0] for note in notes(few, rows)] == [
+        "Few test images (2)",
+        "The last epoch of stage segmentation was its best one",
+    ]
+    assert notes(many, [rows[1], rows[0]]) == []
+
+
+def test_cells_of_tables_are_escaped():
+    assert Page(table(["<a>"], [["<b>", "&c"]])).text == "<a><b>&c"
