@@ -1,6 +1,6 @@
 """`make bench`: all benchmarks one after the other, into benchmarks/latest.json and a table on the screen.
 
-    .venv/bin/python -m benchmarks.run [PART ...]      parts: network postprocessing whole peers pipeline training
+    .venv/bin/python -m benchmarks.run [PART ...]      parts: network postprocessing whole peers pipeline train_speed
 
 Every part runs in a process of its own. Those that are not named keep their last figures.
 """
@@ -21,7 +21,7 @@ from .timing import machine
 
 ROOT = Path(__file__).parents[1]
 LATEST = Path(__file__).parent / "latest.json"
-PARTS = ("network", "postprocessing", "whole", "peers", "pipeline", "training")
+PARTS = ("network", "postprocessing", "whole", "peers", "pipeline", "train_speed")
 
 
 def main(chosen: list[str]) -> None:
@@ -62,9 +62,9 @@ def ratios(figures: dict[str, Any]) -> dict[str, float]:
             found[f"times_faster_than_{peer}"] = figures["peers"][peer] / figures["peers"]["deepsplit"]
     if "pipeline" in figures:
         found["module_without_network_share"] = figures["pipeline"]["module_without_network_share"]
-    if "training" in figures:
-        found["training_speedup"] = figures["training"]["speedup"]
-        found["training_waiting_share"] = figures["training"]["waiting_share"]
+    if "train_speed" in figures:
+        found["training_of_plain_loop"] = figures["train_speed"]["ratio"]
+        found["training_share_of_waiting"] = figures["train_speed"]["share_of_waiting"]
     return found
 
 
