@@ -5,7 +5,7 @@ BIN := .venv/bin
 BIN5 := .venv-cp5/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint env env5 lock clean
+.PHONY: help demo test lint env env5 env39 lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -31,10 +31,13 @@ env: ## set up .venv (CellProfiler 4)
 env5: ## set up .venv-cp5 (CellProfiler 5)
 	@$(PYTHON) requirements/install.py cellprofiler5
 
+env39: ## set up .venv-cp4-exact (CellProfiler 4 with its own pins, without torch)
+	@$(PYTHON) requirements/install.py cellprofiler4-exact
+
 lock: ## compile requirements/*.txt
 	@$(PYTHON) requirements/install.py lock
 
 clean: ## remove environments, caches and demo output (runs/ stays: training is expensive)
-	rm -rf .venv .venv-cp5 .uv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-cp5 .venv-cp4-exact .uv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -rf example_pipelines/*/output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
 from .config import SegmentConfig, TilingConfig
 from .preprocessing import check_image, is_constant, preprocess
 from .splitting import consecutive, drop_at_border, split
-from .weights import Card, load_model
+from .weights import Card, Model, load_model
 
 LARGEST_SCALE = 10  # an image enlarged further would hold no more detail, and fill the memory
 
@@ -98,7 +98,12 @@ def segment(image: np.ndarray, model: str = "nuclei", **settings: Any) -> np.nda
     return split_prediction(predict(image, config), config).labels
 
 
-def predict(image: np.ndarray, config: SegmentConfig, mask: np.ndarray | None = None) -> Prediction:
+def predict(
+    image: np.ndarray,
+    config: SegmentConfig,
+    mask: np.ndarray | None = None,
+    load: Callable[[str, str], Model] = load_model,
+) -> Prediction:
     """Run pre-processing and network.
 
     Parameters
@@ -108,11 +113,13 @@ def predict(image: np.ndarray, config: SegmentConfig, mask: np.ndarray | None = 
         Its model, diameter and device are used here; everything else belongs to `split_prediction`.
     mask : (Y, X) bool array, optional
         Outside of it there are no cells, and its grey values do not count.
+    load : callable, optional
+        Gives the model of a name on a device, as `load_model` does.
     """
     image = check_image(image)
     if mask is not None and mask.shape != image.shape:
         raise ValueError(f"The mask has the shape {mask.shape}, its image {image.shape}: they must be equal.")
-    model = load_model(config.model, config.device)
+    model = load(config.model, config.device)
     scale = _scale(config, model.card)
     # Imported once the model is there, so that a missing torch is reported by load_model.
     from . import inference
