@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -237,12 +238,8 @@ def _reach(place: Place) -> tuple[socket.socket, dict[str, Any]]:
     return connection, greeting
 
 
-_started: list[subprocess.Popen[bytes]] = []  # those that have ended are cleared away when the next one is started
-
-
 def _start(python: Path, place: Place) -> subprocess.Popen[bytes]:
     """Start an engine that outlives us, apart from our terminal and from what our own program has set."""
-    _started[:] = [process for process in _started if process.poll() is None]
     place.make()
     # -E: PYTHONHOME and PYTHONPATH of a packaged application belong to its own Python.
     command = [str(python), "-E", "-m", "deepsplit_core.engine", "--place", str(place.folder)]
@@ -261,7 +258,8 @@ def _start(python: Path, place: Place) -> subprocess.Popen[bytes]:
         ) from error
     finally:
         os.close(log)
-    _started.append(process)
+    # It may end long before us: somebody has to take note, or it stays in the table of processes.
+    threading.Thread(target=process.wait, daemon=True).start()
     return process
 
 
