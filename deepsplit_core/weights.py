@@ -146,6 +146,32 @@ def find(model: str) -> Path:
     return path
 
 
+def fingerprint(model: str) -> str:
+    """Return the sha256 of a model's file, without torch.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing or cannot be read, or a bundled file is not the one that was published.
+    """
+    path = find(model)
+    try:
+        status = path.stat()
+        sha256 = _sha256(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise WeightsError(f"The weights file {path} cannot be read: {error.strerror}.") from error
+    published = bundled_models().get(model, sha256)
+    if sha256 != published:
+        raise WeightsError(f"{path} is damaged: its sha256 is {sha256}, expected {published}. Install deepsplit again.")
+    return sha256
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    """Hash a file, once as long as its size and time of modification stay."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def read_card(path: Path) -> Card:
     """Read the card from the header of a weights file, without torch.
 
@@ -248,12 +274,6 @@ _loaded: dict[tuple[str, str], Model] = {}
 _lock = threading.Lock()
 
 
-@functools.lru_cache(maxsize=64)
-def _sha256(path: Path, size: int, modified: int) -> str:
-    """Hash a file, once as long as its size and time of modification stay."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def load_model(model: str, device: str = "auto") -> Model:
     """Return a model that is ready to run; a process holds one for each (file content, device).
 
@@ -280,15 +300,7 @@ def load_model(model: str, device: str = "auto") -> Model:
         ) from error
 
     where = choose_device(device)
-    path = find(model)
-    try:
-        status = path.stat()
-        sha256 = _sha256(path, status.st_size, status.st_mtime_ns)
-    except OSError as error:
-        raise WeightsError(f"The weights file {path} cannot be read: {error.strerror}.") from error
-    published = bundled_models().get(model, sha256)
-    if sha256 != published:
-        raise WeightsError(f"{path} is damaged: its sha256 is {sha256}, expected {published}. Install deepsplit again.")
+    path, sha256 = find(model), fingerprint(model)
     with _lock:
         key = (sha256, str(where))
         if key not in _loaded:

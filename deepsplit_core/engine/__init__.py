@@ -10,6 +10,6 @@ Importing this package, and being a client, needs numpy and the standard library
 >>> prediction = engine.predict(image, SegmentConfig(), python="/path/of/environment")  # doctest: +SKIP
 """
 
-from .client import check, predict, status, stop
+from .client import predict, status, stop, try_device
 
-__all__ = ["check", "predict", "status", "stop"]
+__all__ = ["predict", "status", "stop", "try_device"]

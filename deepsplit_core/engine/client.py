@@ -73,30 +73,28 @@ def predict(
         The engine cannot be started, is of another version, ended twice, hangs (no word for 60 s), ran out of memory,
         or cannot use torch or the device; the message says what to do and gives the engine's last words.
     """
-    values = config.to_dict()
-    if config.model not in bundled_models():  # the engine works in another folder
-        values["model"] = os.path.abspath(config.model)
+    values = {**config.to_dict(), "model": _absolute(config.model)}
     arrays = [check_image(image)] if mask is None else [check_image(image), mask]
     answer, (probabilities,) = _ask(python, {"command": "predict", "config": values}, arrays)
-    used = {name: answer[name] for name in ("scale", "sha256", "device", "dtype", "seconds")}
-    return Prediction(probabilities=probabilities, card=Card.from_json(answer["card"]), mask=mask, **used)
+    card = Card.from_json(answer["card"])
+    return Prediction(probabilities=probabilities, card=card, mask=mask, **answer["prediction"])
 
 
-def check(device: str = "auto", *, python: str | os.PathLike[str]) -> dict[str, str]:
-    """Start an engine if none is running, and have it load torch.
+def try_device(model: str, device: str, *, python: str | os.PathLike[str]) -> str:
+    """Start an engine if none is running, and have it try a model on a device: `deepsplit_core.try_device`.
 
     Returns
     -------
-    dict
-        Versions of "python", "deepsplit" and "torch", and the "device" and "dtype" that it would use.
+    str
+        A sentence on the versions that it found, and one on what the model ran on and how long it took.
 
     Raises
     ------
     ValueError, FileNotFoundError, RuntimeError
         As `predict`.
     """
-    answer, _ = _ask(python, {"command": "check", "device": device})
-    return {name: answer[name] for name in ("python", "deepsplit", "torch", "device", "dtype")}
+    answer, _ = _ask(python, {"command": "try", "model": _absolute(model), "device": device})
+    return str(answer["text"])
 
 
 def status(python: str | os.PathLike[str] = sys.executable) -> dict[str, Any] | None:
@@ -118,6 +116,11 @@ def stop(python: str | os.PathLike[str] = sys.executable) -> bool:
             raise RuntimeError(f"The engine was asked to end, but {place.lock} is still there after 60 s.")
         time.sleep(0.02)
     return True
+
+
+def _absolute(model: str) -> str:
+    """Return the name of a bundled model, or a weights file's path as it is from any folder, such as the engine's."""
+    return model if model in bundled_models() else os.path.abspath(model)
 
 
 def _tell(python: str | os.PathLike[str], command: str) -> dict[str, Any] | None:

@@ -19,7 +19,8 @@ import numpy as np
 
 from .. import __version__
 from ..config import SegmentConfig
-from ..segmentation import Prediction, predict
+from ..segmentation import predict
+from ..trial import try_device
 from ..weights import Model, WeightsError, load_model
 from . import protocol
 from .network import NetworkThread, SharedNetwork
@@ -110,10 +111,10 @@ class Engine:
         elif command == "stop":
             protocol.send(connection, {"state": "done"})
             self.stopping.set()
-        elif command == "check" and isinstance(request.get("device"), str):
-            self._work(connection, lambda: (_describe(request["device"]), []))
+        elif command == "try" and isinstance(request.get("model"), str) and isinstance(request.get("device"), str):
+            self._work(connection, lambda: self._try(request["model"], request["device"]))
         elif command == "predict" and isinstance(request.get("config"), dict) and arrays:
-            self._work(connection, lambda: _pack(self._predict(request["config"], *arrays)))
+            self._work(connection, lambda: self._predict(request["config"], *arrays))
         else:
             raise protocol.ProtocolError(f"an unknown request {str(command)[:40]!r}")
 
@@ -138,8 +139,17 @@ class Engine:
                 self._n_working -= 1
                 self._last_asked = time.monotonic()
 
-    def _predict(self, config: dict[str, Any], image: np.ndarray, mask: np.ndarray | None = None) -> Prediction:
-        return predict(image, SegmentConfig.from_dict(config), mask, self._load)
+    def _predict(self, config: dict[str, Any], image: np.ndarray, mask: np.ndarray | None = None) -> protocol.Frame:
+        found = predict(image, SegmentConfig.from_dict(config), mask, self._load)._asdict()
+        probabilities, card, _ = (found.pop(name) for name in ("probabilities", "card", "mask"))
+        return {"card": card.to_json(), "prediction": found}, [probabilities]
+
+    def _try(self, model: str, device: str) -> protocol.Frame:
+        sentence = try_device(model, device, load=self._load)
+        import torch
+
+        versions = f"DeepSplit {__version__}, torch {torch.__version__}, Python {platform.python_version()}"
+        return {"text": f"{versions} in {sys.prefix}. {sentence}"}, []
 
     def _load(self, model: str, device: str) -> Model:
         """Return the one copy of a model, with a network that several images can share."""
@@ -152,26 +162,6 @@ class Engine:
     def _status(self) -> dict[str, Any]:
         models = [f"{name} on {model.device}" for model, name in list(self._models.values())]
         return {"pid": os.getpid(), "version": __version__, "models": models, "working": self._n_working}
-
-
-def _describe(device: str) -> dict[str, str]:
-    try:
-        import torch
-    except ImportError as error:
-        raise RuntimeError(
-            f'{sys.executable} cannot import torch ({error}): "{sys.executable}" -m pip install torch'
-        ) from error
-    from ..devices import choose_device, choose_dtype, describe
-
-    chosen = choose_device(device)
-    name, dtype = describe(chosen, choose_dtype(chosen))
-    versions = {"python": platform.python_version(), "deepsplit": __version__, "torch": torch.__version__}
-    return {**versions, "device": name, "dtype": dtype}
-
-
-def _pack(prediction: Prediction) -> protocol.Frame:
-    answer = {name: getattr(prediction, name) for name in ("scale", "sha256", "device", "dtype", "seconds")}
-    return {**answer, "card": prediction.card.to_json()}, [prediction.probabilities]
 
 
 def _explain(error: BaseException) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def test_a_prediction_is_that_of_this_process(serve, tiny_weights, dtype, is_mas
     assert remote.probabilities.tobytes() == local.probabilities.tobytes()
     assert remote.probabilities.dtype == np.float32
     assert remote.mask is mask
-    for name in ("card", "scale", "sha256", "device", "dtype"):
+    for name in ("card", "scale", "sha256", "device", "dtype", "tile"):
         assert getattr(remote, name) == getattr(local, name)
     assert remote.seconds > 0
 
@@ -97,18 +97,25 @@ def test_what_goes_wrong_inside_is_said(serve, tiny_weights, monkeypatch, cause,
         predict(tiny_weights)
 
 
-def test_a_missing_torch_is_named_with_its_cure(serve, monkeypatch):
+def test_a_missing_torch_is_named_with_its_cure(serve, tiny_weights, monkeypatch):
     serve()
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(RuntimeError, match="-m pip install torch"):
-        engine.check(python=sys.executable)
+    for ask in (predict, lambda weights: engine.try_device(str(weights), "cpu", python=sys.executable)):
+        with pytest.raises(RuntimeError, match="-m pip install torch"):
+            ask(tiny_weights)
 
 
-def test_check_says_versions_and_device(serve):
+def test_a_try_says_versions_device_and_time(serve, tiny_weights):
     serve()
-    found = engine.check("cpu", python=sys.executable)
-    assert (found["deepsplit"], found["torch"]) == (deepsplit_core.__version__, torch.__version__)
-    assert found["device"] == "cpu"
+    found = engine.try_device(str(tiny_weights), "cpu", python=sys.executable)
+    for part in (
+        f"DeepSplit {deepsplit_core.__version__}",
+        f"torch {torch.__version__}",
+        sys.prefix,
+        "runs on cpu",
+        " s ",
+    ):
+        assert part in found
 
 
 def test_status_and_stop(serve, place, tiny_weights):
@@ -158,7 +165,7 @@ def test_garbage_after_the_greeting_gets_no_answer(serve, place, tiny_weights):
     """The greeting is read by `_reach`; nothing comes after it."""
     serve()
     rng = random.Random(0)
-    known = [{"command": "predict", "config": {}}, {"command": "check"}, {"command": 1}, {}, {"command": "delete"}]
+    known = [{"command": "predict", "config": {}}, {"command": "try"}, {"command": 1}, {}, {"command": "delete"}]
     for n in range(300):
         connection, _ = _reach(place)
         with connection:
@@ -253,7 +260,7 @@ def test_an_engine_whose_network_hangs_ends(serve, place, tiny_weights, monkeypa
     monkeypatch.setattr(server, "TILE_SECONDS", 0.2)
     served = serve()
     go = threading.Event()
-    threading.Thread(target=served._networks.call, args=(lambda _: go.wait(30), torch.zeros(1)), daemon=True).start()
+    threading.Thread(target=served._networks.call, args=(lambda pixels: pixels if go.wait(30) else None, torch.zeros(1)), daemon=True).start()
     served.thread.join(10)
     go.set()
     assert "it hangs" in str(served.failures[0])
