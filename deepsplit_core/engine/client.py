@@ -25,11 +25,11 @@ from ..preprocessing import check_image
 from ..segmentation import Prediction
 from ..weights import Card, WeightsError, bundled_models
 from . import protocol
-from .place import Address, Place, find_python, place_of
+from .place import Place, find_python, place_of
 
 LOGGER = logging.getLogger(__name__)
 
-START_SECONDS = 60.0  # until an engine that was started has to answer
+START_SECONDS = 120.0  # until an engine that was started has to answer: a cold disk is slow
 HANDSHAKE_SECONDS = 5.0
 SILENCE_SECONDS = 60.0  # a working engine says so every two seconds: after this it hangs
 
@@ -98,7 +98,13 @@ def try_device(model: str, device: str, *, python: str | os.PathLike[str]) -> st
 
 
 def status(python: str | os.PathLike[str] = sys.executable) -> dict[str, Any] | None:
-    """Return what the engine of a Python holds and does: "pid", "version", "models", "working"; None if none runs."""
+    """Return what the engine of a Python is and does; None if none runs.
+
+    Returns
+    -------
+    dict
+        Its "pid", "version" and "protocol"; "models" in memory; the number of requests "working".
+    """
     return _tell(python, "status")
 
 
@@ -107,13 +113,16 @@ def stop(python: str | os.PathLike[str] = sys.executable) -> bool:
 
     A client in the middle of an image starts it again. The engine has removed its files when this returns.
     """
-    place = place_of(find_python(python))
-    if _tell(python, "stop") is None:
+    found = _tell(python, "stop")
+    if found is None:
         return False
-    deadline = time.monotonic() + START_SECONDS
+    place, deadline = place_of(find_python(python)), time.monotonic() + START_SECONDS
     while place.lock.exists():
+        address = place.read_address()
+        if address is not None and address.pid != found["pid"]:
+            break  # that of the next one
         if time.monotonic() > deadline:
-            raise RuntimeError(f"The engine was asked to end, but {place.lock} is still there after 60 s.")
+            raise RuntimeError(f"The engine was asked to end, but {place.lock} is still there: {_how_to_end(place)}")
         time.sleep(0.02)
     return True
 
@@ -126,16 +135,27 @@ def _absolute(model: str) -> str:
 def _tell(python: str | os.PathLike[str], command: str) -> dict[str, Any] | None:
     """Have a running engine do something; None if none runs."""
     place = place_of(find_python(python))
-    try:
-        connection, _ = _reach(place)
-    except _Unreachable:
-        return None
+    deadline = time.monotonic() + 2 * HANDSHAKE_SECONDS
+    while True:
+        try:
+            connection, greeting = _reach(place)
+            break
+        except _Unreachable as error:
+            reason = error
+        lock = place.try_lock()
+        if lock is not None:
+            place.leave()  # what is left of one that was killed
+            place.unlock(lock)
+            return None
+        if time.monotonic() > deadline:  # longer than it takes one to start or to end
+            raise RuntimeError(f"DeepSplit's engine in {place.folder} does not answer ({reason}): {_how_to_end(place)}")
+        time.sleep(0.05)
     with closing(connection):
         try:
             answer, _ = _exchange(connection, {"command": command}, ())
         except _Gone:
             return None
-    return {name: value for name, value in answer.items() if name != "state"}
+    return {**greeting, **answer}
 
 
 def _ask(python: str | os.PathLike[str], request: dict[str, Any], arrays: Sequence[np.ndarray] = ()) -> protocol.Frame:
@@ -183,6 +203,7 @@ def _exchange(connection: socket.socket, request: dict[str, Any], arrays: Sequen
         raise {"ValueError": ValueError, "WeightsError": WeightsError}.get(answer["kind"], RuntimeError)(
             answer["message"]
         )
+    del answer["state"]
     return answer, results
 
 
@@ -206,8 +227,8 @@ def _connect(python: Path, place: Place) -> tuple[socket.socket, dict[str, Any]]
             if process is not None and code is None:
                 process.kill()
             raise RuntimeError(
-                f"DeepSplit's engine in {place.folder} did not answer for {START_SECONDS:g} s ({reason}). If it hangs, "
-                f"end the process {_pid(place.read_address())} and run again. {_last_words(place)}"
+                f"DeepSplit's engine in {place.folder} did not answer for {START_SECONDS:g} s ({reason}): "
+                f"{_how_to_end(place)} {_last_words(place)}"
             )
         # 0: another one was there first, and perhaps on its way out.
         if process is None or code == 0:
@@ -286,8 +307,10 @@ def _kill(pid: int) -> None:
         pass  # it has just ended by itself
 
 
-def _pid(address: Address | None) -> str:
-    return "that holds its lock" if address is None else str(address.pid)
+def _how_to_end(place: Place) -> str:
+    address = place.read_address()
+    which = f"{address.pid}" if address else f"that has {place.lock} open"
+    return f"if it hangs, end the process {which} and run again."
 
 
 def _last_words(place: Place) -> str:

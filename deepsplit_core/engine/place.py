@@ -72,7 +72,7 @@ class Place:
         return self.folder / "log"
 
     def make(self) -> None:
-        """Make the folder.
+        """Make the folder, or check it.
 
         Raises
         ------
@@ -80,6 +80,10 @@ class Place:
             It is there, but others may enter it or it belongs to somebody else.
         """
         self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.check()
+
+    def check(self) -> None:
+        """Raise PermissionError if the folder is not the user's own: whatever is in it cannot be trusted."""
         if sys.platform != "win32":  # there the folder of temporary files is the user's own
             found = self.folder.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
@@ -135,8 +139,15 @@ class Place:
         return listener, address
 
     def read_address(self) -> Address | None:
-        """Return where an engine listens, or listened; None if nothing is written down."""
+        """Return where an engine listens, or listened; None if nothing is written down.
+
+        Raises
+        ------
+        PermissionError
+            Somebody else may have written it.
+        """
         try:
+            self.check()
             values = json.loads(self.address.read_text())
         except FileNotFoundError:
             return None

@@ -36,7 +36,7 @@ _LENGTH = struct.Struct("<I")
 Frame = Tuple[Dict[str, Any], List[np.ndarray]]
 
 
-class ProtocolError(Exception):
+class ProtocolError(RuntimeError):
     """What came is not what client and engine say to each other."""
 
 

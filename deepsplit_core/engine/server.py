@@ -79,7 +79,7 @@ class Engine:
                 raise RuntimeError(f"the network has worked on the same tiles for {TILE_SECONDS:g} s: it hangs")
             try:
                 connection, _ = listener.accept()
-            except socket.timeout:
+            except (socket.timeout, ConnectionError):  # nobody, or somebody who is gone already
                 continue
             if self._crowd.acquire(blocking=False):
                 threading.Thread(target=self._receive, args=(connection, token), daemon=True).start()
@@ -161,7 +161,7 @@ class Engine:
 
     def _status(self) -> dict[str, Any]:
         models = [f"{name} on {model.device}" for model, name in list(self._models.values())]
-        return {"pid": os.getpid(), "version": __version__, "models": models, "working": self._n_working}
+        return {"models": models, "working": self._n_working}
 
 
 def _explain(error: BaseException) -> dict[str, Any]:

@@ -234,6 +234,17 @@ def test_an_engine_that_ends_twice_is_given_up(pretend, caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+@POSIX
+def test_what_a_killed_engine_left_is_cleared_away(place):
+    with run_engine() as process:
+        wait_until(engine.status)
+        process.kill()
+        process.communicate()
+    assert place.socket_file.exists()
+    assert engine.status() is None
+    assert not place.folder.exists()
+
+
 def test_an_engine_that_never_answers_is_given_up(place, monkeypatch):
     """Its lock is held, so that no other can be started."""
     monkeypatch.setattr(client, "START_SECONDS", 1.0)
@@ -241,7 +252,7 @@ def test_an_engine_that_never_answers_is_given_up(place, monkeypatch):
     lock = place.try_lock()
     listener, _ = place.listen()
     try:
-        with listener, pytest.raises(RuntimeError, match=f"did not answer for 1 s.*end the process {os.getpid()} "):
+        with listener, pytest.raises(RuntimeError, match=f"did not answer for 1 s.*end the process {os.getpid()} and"):
             ask()
     finally:
         place.leave()

@@ -127,6 +127,7 @@ def test_status_and_stop(serve, place, tiny_weights):
     found = engine.status()
     assert found == {
         "pid": os.getpid(),
+        "protocol": protocol.VERSION,
         "version": deepsplit_core.__version__,
         "models": [f"{tiny_weights} on cpu"],
         "working": 0,
@@ -203,14 +204,27 @@ def test_a_crowd_is_outlasted(serve, place, tiny_weights, monkeypatch):
         stranger.close()
 
 
-def test_a_wrong_token_keeps_out(serve, place):
+def test_a_wrong_token_keeps_out(serve, place, monkeypatch):
+    monkeypatch.setattr(client, "HANDSHAKE_SECONDS", 0.1)
     serve()
     assert engine.status() is not None
     right = place.address.read_text()
     token = place.read_address().token.hex()
     place.address.write_text(right.replace(token, token[::-1]))
-    assert engine.status() is None
+    with pytest.raises(RuntimeError, match=f"does not answer.*end the process {os.getpid()} and"):
+        engine.status()
     place.address.write_text(right)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes of this kind")
+def test_an_address_that_others_may_have_written_is_not_trusted(serve, place):
+    serve()
+    place.folder.chmod(0o777)
+    try:
+        with pytest.raises(PermissionError, match="only you can enter"):
+            engine.status()
+    finally:
+        place.folder.chmod(0o700)
 
 
 @pytest.mark.parametrize("what", ["client", "protocol"])
@@ -260,7 +274,8 @@ def test_an_engine_whose_network_hangs_ends(serve, place, tiny_weights, monkeypa
     monkeypatch.setattr(server, "TILE_SECONDS", 0.2)
     served = serve()
     go = threading.Event()
-    threading.Thread(target=served._networks.call, args=(lambda pixels: pixels if go.wait(30) else None, torch.zeros(1)), daemon=True).start()
+    hang = (lambda pixels: pixels if go.wait(30) else None, torch.zeros(1))
+    threading.Thread(target=served._networks.call, args=hang, daemon=True).start()
     served.thread.join(10)
     go.set()
     assert "it hangs" in str(served.failures[0])
