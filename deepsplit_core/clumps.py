@@ -42,7 +42,5 @@ def find_clumps(found: Segmentation) -> Clumps:
     holds_cell, holds_kept = np.zeros((2, n_pieces + 1), bool)
     holds_cell[pieces[found.touching > 0]] = True
     holds_kept[piece_of_cell[1:]] = True
-    all_numbers, numbers = (
-        np.where(holds, np.cumsum(holds), 0).astype(np.int32) for holds in (holds_cell, holds_kept)
-    )
+    all_numbers, numbers = (np.where(holds, np.cumsum(holds), 0).astype(np.int32) for holds in (holds_cell, holds_kept))
     return Clumps(numbers[pieces], all_numbers[pieces], numbers[piece_of_cell[1:]])

@@ -76,9 +76,9 @@ def predict_in_memory(
             smaller = tiling.tile // 2
             if smaller < SMALLEST_TILE:
                 raise RuntimeError(
-                    f"The device {device} has too little free memory for a tile of {tiling.tile} pixels ({error}). Close "
-                    "other programs that use it, let fewer CellProfiler workers run at once (File > Preferences), or "
-                    "select the CPU as device."
+                    f"The device {device} has too little free memory for a tile of {tiling.tile} pixels ({error}). "
+                    "Close other programs that use it, let fewer CellProfiler workers run at once (File > "
+                    "Preferences), or select the CPU as device."
                 ) from error
         # Outside of the handler: the error held what the network had allocated.
         if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""The last prediction is kept, so that thresholds and splitting can be tried on it without running the network again."""
+"""The last prediction is kept, so that thresholds and splitting can be tried without running the network again."""
 
 from __future__ import annotations
 

@@ -41,6 +41,16 @@ def borders(labels: np.ndarray) -> Borders:
     return Borders(pairs, np.hypot(n_along[0], n_along[1]), n_along[0] + n_along[1])
 
 
+def border_pixels(labels: np.ndarray) -> np.ndarray:
+    """Return the pixels on either side of the borders between labels: (Y, X) bool."""
+    pixels = np.zeros(labels.shape, bool)
+    for (one, other), (pixel, other_pixel) in zip(adjacent(labels), adjacent(pixels)):
+        differ = (one != other) & (one > 0) & (other > 0)
+        pixel |= differ
+        other_pixel |= differ
+    return pixels
+
+
 def count_sides(labels: np.ndarray) -> np.ndarray:
     """Count the pixel sides of each label's outline: (n + 1,) int; the border of the image is an outline too."""
     n_bins = int(labels.max(initial=0)) + 1

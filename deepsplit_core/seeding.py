@@ -1,4 +1,4 @@
-"""Cells that grow from seeds, nuclei for instance: one cell for each seed, as CellProfiler's IdentifySecondaryObjects."""
+"""Cells that grow from seeds, nuclei for instance: one for each, as CellProfiler's IdentifySecondaryObjects does."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def combine_seeds(labels: np.ndarray, all_labels: np.ndarray) -> Seeds:
     labels, all_labels : (Y, X) int array
         The seeds that were kept, and all that were found; the numbers need not agree.
     """
-    n = int(labels.max(initial=0))
+    n, all_labels = int(labels.max(initial=0)), all_labels.astype(np.int32)  # CellProfiler's may have 8 bits
     is_other = touches_image_border(all_labels)
     is_other[all_labels[labels > 0]] = False
     is_other[0] = False

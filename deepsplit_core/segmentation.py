@@ -12,7 +12,7 @@ from .config import SegmentConfig, SplittingConfig, TilingConfig
 from .outlines import touches_image_border, touches_mask_border
 from .preprocessing import check_image, is_constant, preprocess
 from .seeding import Seeds
-from .splitting import Split, split
+from .splitting import Split, consecutive, split
 from .weights import Card, Model, load_model
 
 LARGEST_SCALE = 10  # an image enlarged further would hold no more detail, and fill the memory
@@ -142,7 +142,7 @@ def predict(
     if mask is not None and mask.shape != image.shape:
         raise ValueError(f"The mask has the shape {mask.shape}, its image {image.shape}: they must be equal.")
     model = load(config.model, config.device)
-    scale = _scale(config, model.card)
+    scale = scale_of(config, model.card)
     # Imported once the model is there, so that a missing torch is reported by load_model.
     from . import inference
     from .devices import describe
@@ -165,7 +165,8 @@ def predict(
     )
 
 
-def _scale(config: SegmentConfig, card: Card) -> float:
+def scale_of(config: SegmentConfig, card: Card) -> float:
+    """Return how many pixels of the image stand for one that the network sees; ValueError if that is out of range."""
     scale = config.diameter / card.diameter if config.diameter else 1.0
     if not 1 / LARGEST_SCALE <= scale <= LARGEST_SCALE:
         raise ValueError(
@@ -215,7 +216,7 @@ def split_prediction(prediction: Prediction, config: SegmentConfig, seeds: Seeds
     return Segmentation(
         labels=_renumbered(labels, kept) if kept.size < present.size else small_removed,
         small_removed_labels=small_removed,
-        all_labels=np.where(small > 0, small + present.size, small_removed) if small.any() else small_removed,
+        all_labels=np.where(small > 0, consecutive(small) + present.size, small_removed).astype(np.int32),
         touching=touching,
         numbers=np.searchsorted(present, kept) + 1,
         seeds=None if seeds is None else kept,
@@ -230,7 +231,8 @@ def _inside(found: Split, mask: np.ndarray | None) -> Split:
     """Leave out what lies outside the mask: filling holes does not know it, and a hole in it may lie inside a cell."""
     if mask is None:
         return found
-    return Split(*(np.where(mask, part, 0) if isinstance(part, np.ndarray) else part for part in found))
+    labels, touching, small = (np.where(mask, part, 0) for part in (found.labels, found.touching, found.small))
+    return Split(labels, found.n_cuts, touching, small)
 
 
 def _renumbered(labels: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ def split(probabilities: np.ndarray, config: SplittingConfig, seeds: np.ndarray 
     segments = label_segments(cells) if seeds is None else grow_seeds(seeds, foreground, probabilities[1])
     segments = fill_holes(segments, config.largest_hole)
     labels = drop_small(segments, config.smallest_cell)
-    small = np.where(labels == 0, segments, 0)
+    small = segments - labels
     if seeds is not None:
         return Split(labels, len(borders(labels).pairs), labels, small)
     n_cuts = 0
@@ -87,11 +87,12 @@ def fill_holes(labels: np.ndarray, largest_hole: float) -> np.ndarray:
     is_hole[0] = False
     for border in (background[0], background[-1], background[:, 0], background[:, -1]):
         is_hole[border] = False
-    # Every piece beside every cell that it touches, once: a hole occurs once.
+    # Every hole beside every cell that it touches, once: one that occurs once lies in that cell alone.
     beside = []
-    for (piece, other_piece), (cell, other_cell) in zip(adjacent(background), adjacent(labels)):
-        for pieces, cells in ((piece, other_cell), (other_piece, cell)):
-            touch = is_hole[pieces] & (cells > 0)
+    views = zip(adjacent(is_hole[background]), adjacent(background), adjacent(labels))
+    for (hole, other_hole), (piece, other_piece), (cell, other_cell) in views:
+        for holes, pieces, cells in ((hole, piece, other_cell), (other_hole, other_piece, cell)):
+            touch = holes & (cells > 0)
             beside.append(np.stack([pieces[touch], cells[touch]], axis=1))
     pairs = np.unique(np.concatenate(beside), axis=0)
     is_hole &= np.bincount(pairs[:, 0], minlength=n_pieces + 1) == 1
@@ -124,7 +125,7 @@ def cut_short_borders(labels: np.ndarray, config: SplittingConfig) -> tuple[np.n
     # Imported here: scikit-image takes a second to load.
     from skimage.segmentation import watershed
 
-    distance = ndimage.distance_transform_edt(labels > 0).astype(np.float32)
+    distance = distance_inside(labels)
     seeds, segment_of_seed = _seeds(distance, labels, config.seed_distance)
     # Segments with one seed are one cell already: only the others are flooded.
     is_merged = np.bincount(segment_of_seed, minlength=labels.max(initial=0) + 1) > 1
@@ -146,6 +147,24 @@ def cut_short_borders(labels: np.ndarray, config: SplittingConfig) -> tuple[np.n
     cells = np.sort(cell_of_region[pairs], axis=1)
     n_cuts = len(np.unique(cells[cells[:, 0] != cells[:, 1]], axis=0))
     return np.where(merged, cell_of_region[regions] + len(is_merged), labels).astype(np.int32), n_cuts
+
+
+def distance_inside(labels: np.ndarray) -> np.ndarray:
+    """Return the distance of each pixel of a segment to the nearest background pixel: (Y, X) float32, 0 outside.
+
+    It is that of the whole image, as 4-connected segments never share a side: the nearest pixel that is not a
+    segment's own is background. Segment by segment, the empty part of the image costs no time.
+    """
+    if labels.max(initial=0) > labels.size / 1000:  # so many that starting on each would take longer
+        return ndimage.distance_transform_edt(labels > 0).astype(np.float32)
+    distance = np.zeros(labels.shape, np.float32)
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is not None:
+            # One pixel more on each side, as far as there is one: the border of the image is no background.
+            box = tuple(slice(max(0, span.start - 1), span.stop + 1) for span in box)
+            own = labels[box] == label
+            distance[box][own] = ndimage.distance_transform_edt(own)[own]
+    return distance
 
 
 def _seeds(distance: np.ndarray, labels: np.ndarray, seed_distance: float) -> tuple[np.ndarray, np.ndarray]:

@@ -99,6 +99,8 @@ class Card:
             raise ValueError(f"its card is incomplete ({error})") from error
         if not isinstance(card.diameter, (int, float)) or not 1 <= card.diameter <= 10_000:
             raise ValueError(f"its cell diameter is {card.diameter} pixels, expected 1 to 10,000")
+        if not isinstance(card.data, list) or not all(isinstance(entry, dict) for entry in card.data):
+            raise ValueError("its training images are no list of JSON objects")
         return card
 
 
