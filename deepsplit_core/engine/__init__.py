@@ -11,5 +11,6 @@ Importing this package, and being a client, needs numpy and the standard library
 """
 
 from .client import predict, status, stop, try_device
+from .place import find_python
 
-__all__ = ["predict", "status", "stop", "try_device"]
+__all__ = ["find_python", "predict", "status", "stop", "try_device"]
