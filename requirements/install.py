@@ -19,7 +19,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENTS = {"cellprofiler4": ".venv", "cellprofiler5": ".venv-cp5", "cellprofiler4-exact": ".venv-cp4-exact"}
-WITHOUT_DEEPSPLIT = "cellprofiler4-exact"
 BUILD_CONSTRAINTS = "requirements/build-constraints.txt"
 TORCH = "requirements/torch.txt"
 PYTHONS = {"cellprofiler4": "3.11", "cellprofiler5": "3.11", "cellprofiler4-exact": "3.9"}
@@ -38,7 +37,7 @@ def main():
 
 
 def install(name):
-    """Create or bring up to date one environment, with the project editable in it unless it goes without."""
+    """Create or bring up to date one environment, with the project editable in it where it is wanted."""
     folder = ROOT / ENVIRONMENTS[name]
     pins = f"requirements/{name}.txt"
     inputs = [pins, overrides(name), BUILD_CONSTRAINTS, TORCH, "pyproject.toml", __file__]
@@ -64,8 +63,10 @@ def install(name):
         require_headers(python, PYTHONS[name])
     into = [uv, "pip", "install", "--quiet", "--python", python, "--build-constraints", BUILD_CONSTRAINTS]
     # Compiled once here, CellProfiler and torch start in half the time, even where nothing may be written.
-    run([*into, "--compile-bytecode", "-r", pins, *torch_of(name), "--overrides", overrides(name)], environment)
-    if name != WITHOUT_DEEPSPLIT:
+    has_deepsplit = name != "cellprofiler4-exact"
+    torch = ["-r", TORCH] if has_deepsplit else []
+    run([*into, "--compile-bytecode", "-r", pins, *torch, "--overrides", overrides(name)], environment)
+    if has_deepsplit:
         run([*into, "--no-deps", "--editable", "."], environment)
     stamp.write_text(digest.hexdigest())
     print(f"{folder.name} is ready.", flush=True)
@@ -94,11 +95,6 @@ def lock(options):
 def overrides(name):
     """Return the path of an environment's overrides."""
     return f"requirements/{name}-overrides.txt"
-
-
-def torch_of(name):
-    """Return the arguments that install torch, where the environment has it."""
-    return [] if name == WITHOUT_DEEPSPLIT else ["-r", TORCH]
 
 
 def find_python(uv, version, environment):
