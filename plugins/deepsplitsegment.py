@@ -175,7 +175,9 @@ the choice you see what the model was trained on, under which licence, and how l
 *(Used only with "{OWN_FILE}")* Select the weights file. CellProfiler checks at once that it is one of DeepSplit's.
 """,
         )
-        self.model_page = HTMLText("What the model is", size=(30, 3), doc="What the file of the selected model says of itself.")
+        self.model_page = HTMLText(
+            "What the model is", size=(30, 3), doc="What the file of the selected model says of itself."
+        )
         self.diameter = Float(
             "Expected cell diameter",
             value=0.0,

@@ -1,5 +1,6 @@
 """What comes with the objects: discarded ones for later modules, clumps, probability images."""
 
+import imageio.v2 as imageio
 import numpy as np
 import pytest
 from cellprofiler_core.image import Image
@@ -174,14 +175,11 @@ def test_no_probability_images_unless_asked(run_on):
 # Shapes
 
 
-def test_shapes_are_those_of_the_same_labels_loaded_as_objects(run_on):
-    """MeasureObjectSizeShape on the module's objects, and on their label image turned into objects."""
+def test_shapes_are_those_of_the_same_labels_loaded_from_a_file(run_on, objects_of, tmp_path):
+    """MeasureObjectSizeShape on the module's objects, and on their labels written and read again."""
     workspace = run_on(IMAGE, discard_border=True)
-    workspace.image_set.add("Labels", Image(objects(workspace).segmented.astype(np.uint16), convert=False))
-    loaded = instantiate_module("ConvertImageToObjects")
-    loaded.x_name.value, loaded.y_name.value = "Labels", "Loaded"
-    loaded.cast_to_bool.value = False
-    loaded.run(workspace)
+    imageio.imwrite(tmp_path / "labels.tif", objects(workspace).segmented.astype(np.uint16))
+    workspace.object_set.add_objects(objects_of(imageio.imread(tmp_path / "labels.tif")), "Loaded")
     shape = instantiate_module("MeasureObjectSizeShape")
     shape.objects_list.value = "Nuclei, Loaded"
     shape.calculate_advanced.value = True
@@ -189,6 +187,5 @@ def test_shapes_are_those_of_the_same_labels_loaded_as_objects(run_on):
     features = [f for f in workspace.measurements.get_feature_names("Nuclei") if f.startswith("AreaShape_")]
     assert {"AreaShape_Area", "AreaShape_FormFactor", "AreaShape_Zernike_4_2"} <= set(features)
     for feature in features:
-        np.testing.assert_allclose(
-            measured(workspace, feature), measured(workspace, feature, "Loaded"), rtol=1e-6, err_msg=feature
-        )
+        ours, loaded = measured(workspace, feature), measured(workspace, feature, "Loaded")
+        np.testing.assert_allclose(ours, loaded, rtol=1e-6, err_msg=feature)

@@ -172,7 +172,7 @@ def test_an_image_without_contrast_has_no_objects(run_on):
 
 
 # CellProfiler's own Objects cannot hold an image of one row, one column or one pixel; the library can.
-@pytest.mark.parametrize("shape", [(2, 2), (15, 17), (5, 300)])
+@pytest.mark.parametrize("shape", [(2, 2), (15, 17), (5, 300), (2500, 40)])
 def test_odd_sizes(run_on, shape):
     image = np.zeros(shape, np.float32)
     image[:, : shape[1] // 2] = 1
