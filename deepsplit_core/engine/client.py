@@ -15,7 +15,7 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 
@@ -135,26 +135,21 @@ def _absolute(model: str) -> str:
 def _tell(python: str | os.PathLike[str], command: str) -> dict[str, Any] | None:
     """Have a running engine do something; None if none runs."""
     place = place_of(find_python(python))
-    deadline = time.monotonic() + 2 * HANDSHAKE_SECONDS
-    while True:
-        try:
-            connection, greeting = _reach(place)
-            break
-        except _Unreachable as error:
-            reason = error
+
+    def look() -> None:
         lock = place.try_lock()
         if lock is not None:
             place.leave()  # what is left of one that was killed
             place.unlock(lock)
-            return None
-        if time.monotonic() > deadline:  # longer than it takes one to start or to end
-            raise RuntimeError(f"DeepSplit's engine in {place.folder} does not answer ({reason}): {_how_to_end(place)}")
-        time.sleep(0.05)
-    with closing(connection):
-        try:
+            raise _Gone
+
+    try:
+        # It does not take longer to start or to end.
+        connection, greeting = _reach_in_time(place, 2 * HANDSHAKE_SECONDS, look)
+        with closing(connection):
             answer, _ = _exchange(connection, {"command": command}, ())
-        except _Gone:
-            return None
+    except _Gone:
+        return None
     return {**greeting, **answer}
 
 
@@ -209,31 +204,24 @@ def _exchange(connection: socket.socket, request: dict[str, Any], arrays: Sequen
 
 def _connect(python: Path, place: Place) -> tuple[socket.socket, dict[str, Any]]:
     """Connect to the engine of the place, and start it as long as none is there."""
-    deadline = time.monotonic() + START_SECONDS
-    process = None
-    while True:
-        try:
-            connection, greeting = _reach(place)
-            break
-        except _Unreachable as error:
-            reason = error
-        code = None if process is None else process.poll()
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        code = started[-1].poll() if started else 0
         if code:
             raise RuntimeError(
                 f"DeepSplit's engine cannot be started with {python} (exit code {code}). DeepSplit and torch have to "
                 f'be installed there: "{python}" -m pip install . in DeepSplit\'s folder. {_last_words(place)}'
             )
-        if time.monotonic() > deadline:
-            if process is not None and code is None:
-                process.kill()
-            raise RuntimeError(
-                f"DeepSplit's engine in {place.folder} did not answer for {START_SECONDS:g} s ({reason}): "
-                f"{_how_to_end(place)} {_last_words(place)}"
-            )
-        # 0: another one was there first, and perhaps on its way out.
-        if process is None or code == 0:
-            process = _start(python, place)
-        time.sleep(0.05)
+        if code == 0:  # another one was there first, and perhaps on its way out
+            started.append(_start(python, place))
+
+    try:
+        connection, greeting = _reach_in_time(place, START_SECONDS, start)
+    except RuntimeError:
+        for process in started:
+            process.kill()
+        raise
     if (greeting["protocol"], greeting["version"]) != (protocol.VERSION, __version__):
         connection.close()
         raise RuntimeError(
@@ -242,6 +230,22 @@ def _connect(python: Path, place: Place) -> tuple[socket.socket, dict[str, Any]]
             f'both. If you just have, end the old engine: "{python}" -m deepsplit_core.engine --stop'
         )
     return connection, greeting
+
+
+def _reach_in_time(place: Place, seconds: float, meanwhile: Callable[[], None]) -> tuple[socket.socket, dict[str, Any]]:
+    """Connect to the engine of the place; as long as none answers, do something about it and try again."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return _reach(place)
+        except _Unreachable as error:
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"DeepSplit's engine in {place.folder} did not answer for {seconds:g} s ({error}): "
+                    f"{_how_to_end(place)} {_last_words(place)}"
+                ) from error
+        meanwhile()
+        time.sleep(0.05)
 
 
 def _reach(place: Place) -> tuple[socket.socket, dict[str, Any]]:

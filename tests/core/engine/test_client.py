@@ -20,7 +20,7 @@ from deepsplit_core.engine import client, protocol
 from deepsplit_core.engine.place import find_python
 
 # Times that the engine is killed in the middle of an image, and a client too.
-N_KILLS = int(os.environ.get("DEEPSPLIT_KILLS", "3"))
+N_KILLS = int(os.environ.get("DEEPSPLIT_KILLS", "2"))
 LIMIT = 180  # seconds; torch may take long to be imported on a busy machine
 PYTHON = find_python(sys.executable)
 POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and sessions")
@@ -127,7 +127,7 @@ def test_ten_that_start_at_once_share_one_engine_and_one_model(make_job, place):
 @POSIX
 def test_killed_in_the_middle_of_an_image(make_job, place):
     """A killed engine is started again, a killed client harms nobody, and no image is lost."""
-    job = make_job(1600)
+    job = make_job(1000)
     pids = set()
     for _ in range(N_KILLS):
         clients = job.start(2)
@@ -252,7 +252,9 @@ def test_an_engine_that_never_answers_is_given_up(place, monkeypatch):
     lock = place.try_lock()
     listener, _ = place.listen()
     try:
-        with listener, pytest.raises(RuntimeError, match=f"did not answer for 1 s.*end the process {os.getpid()} and"):
+        with listener, pytest.raises(
+            RuntimeError, match=f"(?s)did not answer for 1 s.*end the process {os.getpid()} and"
+        ):
             ask()
     finally:
         place.leave()

@@ -211,7 +211,7 @@ def test_a_wrong_token_keeps_out(serve, place, monkeypatch):
     right = place.address.read_text()
     token = place.read_address().token.hex()
     place.address.write_text(right.replace(token, token[::-1]))
-    with pytest.raises(RuntimeError, match=f"does not answer.*end the process {os.getpid()} and"):
+    with pytest.raises(RuntimeError, match=f"(?s)did not answer.*end the process {os.getpid()} and"):
         engine.status()
     place.address.write_text(right)
 
