@@ -1,4 +1,4 @@
-"""The command line: ``deepsplit segment | evaluate | models``."""
+"""The command line: ``deepsplit segment | evaluate | models | engine``."""
 
 from __future__ import annotations
 
@@ -118,6 +118,24 @@ def _models(options: argparse.Namespace) -> int:
     return 0
 
 
+def _engine(options: argparse.Namespace) -> int:
+    from . import engine
+    from .engine.place import Place, find_python, place_of
+
+    if options.stop:
+        print("The engine has ended." if engine.stop(options.python) else "No engine is running.")
+        return 0
+    if options.status:
+        print(json.dumps(engine.status(options.python), indent=1))
+        return 0
+    if find_python(options.python) != find_python(sys.executable):
+        raise ValueError("--python goes with --stop and --status: an engine runs in the Python that starts it.")
+    from .engine.server import main as serve
+
+    place = Place(options.place) if options.place else place_of(find_python(sys.executable))
+    return serve(place, options.idle_minutes, has_log=options.place is not None)
+
+
 def _refuse_equal_outputs(images: Sequence[Path]) -> None:
     stems: list[str] = [path.stem for path in images]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
@@ -205,6 +223,27 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("models", help="list the bundled models")
     command.set_defaults(run_command=_models)
+
+    command = commands.add_parser(
+        "engine",
+        help="run networks for programs whose Python has no torch",
+        description="Be the engine of this Python: run networks for programs of the same user whose Python has no "
+        "torch. They start it by themselves when they need it.",
+    )
+    command.add_argument("--status", action="store_true", help="say what the running engine does, as JSON; null: none")
+    command.add_argument("--stop", action="store_true", help="end the running engine")
+    command.add_argument(
+        "--python", type=Path, default=sys.executable, help="whose engine to ask or end (default: own)"
+    )
+    command.add_argument(
+        "--idle-minutes",
+        type=float,
+        default=5.0,
+        metavar="M",
+        help="end when nobody has asked for so long (default: %(default)g)",
+    )
+    command.add_argument("--place", type=Path, help=argparse.SUPPRESS)  # how a client names the folder that it watches
+    command.set_defaults(run_command=_engine)
     return parser
 
 

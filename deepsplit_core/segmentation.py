@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from .outlines import touches_image_border, touches_mask_border
 from .preprocessing import check_image, is_constant, preprocess
 from .seeding import Seeds
 from .splitting import Split, consecutive, split
-from .weights import Card, load_model
+from .weights import Card, Model, load_model
 
 LARGEST_SCALE = 10  # an image enlarged further would hold no more detail, and fill the memory
 
@@ -120,7 +120,12 @@ def segment(image: np.ndarray, model: str = "nuclei", **settings: Any) -> np.nda
     return split_prediction(predict(image, config), config).labels
 
 
-def predict(image: np.ndarray, config: SegmentConfig, mask: np.ndarray | None = None) -> Prediction:
+def predict(
+    image: np.ndarray,
+    config: SegmentConfig,
+    mask: np.ndarray | None = None,
+    load: Callable[[str, str], Model] = load_model,
+) -> Prediction:
     """Run pre-processing and network.
 
     Parameters
@@ -130,11 +135,13 @@ def predict(image: np.ndarray, config: SegmentConfig, mask: np.ndarray | None = 
         Its model, diameter and device are used here; everything else belongs to `split_prediction`.
     mask : (Y, X) bool array, optional
         Outside of it there are no cells, and its grey values do not count.
+    load : callable, optional
+        Gives the model of a name on a device, as `load_model` does.
     """
     image = check_image(image)
     if mask is not None and mask.shape != image.shape:
         raise ValueError(f"The mask has the shape {mask.shape}, its image {image.shape}: they must be equal.")
-    model = load_model(config.model, config.device)
+    model = load(config.model, config.device)
     scale = scale_of(config, model.card)
     # Imported once the model is there, so that a missing torch is reported by load_model.
     from . import inference

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import Callable
 
 import numpy as np
 
 from .config import TilingConfig
-from .weights import load_model
+from .weights import Model, load_model
 
 
-def try_device(model: str, device: str, n_times: int = 2) -> str:
+def try_device(model: str, device: str, n_times: int = 2, load: Callable[[str, str], Model] = load_model) -> str:
     """Run the network on one tile of noise, and tell in a sentence what it ran on and how long it took.
 
     Parameters
@@ -19,13 +20,15 @@ def try_device(model: str, device: str, n_times: int = 2) -> str:
         As `weights.load_model`.
     n_times : int
         The shortest time counts: the first run on a graphics card prepares it.
+    load : callable, optional
+        Gives the model of a name on a device, as `load_model` does.
 
     Raises
     ------
     ValueError, RuntimeError, ImportError
         As `load_model`; or the device is out of memory.
     """
-    loaded = load_model(model, device)
+    loaded = load(model, device)
     # Imported once the model is there, so that a missing torch is reported by load_model.
     from .devices import describe, product_name
     from .inference import predict_in_memory

@@ -21,7 +21,8 @@ YES          NO           YES
 What do I need?
 ^^^^^^^^^^^^^^^
 
-- The packages *deepsplit* and *torch* in the Python that runs CellProfiler. Nothing is downloaded while it runs.
+- The packages *deepsplit* and *torch* in the Python that runs CellProfiler or, where they cannot be installed there, in
+  any other Python of this computer: see *Run DeepSplit in*. Nothing is downloaded while it runs.
 - One grey image in which the cells are brighter than their surroundings. Use **ColorToGray** on colour images.
 - A model that was trained on images like yours. If your cells are much larger or smaller than those that the model
   was trained on, give their diameter.
@@ -81,6 +82,7 @@ Multi-task Convolutional Networks. Medical Image Understanding and Analysis, 155
 # CellProfiler shows this text as the module's help: its headings are those of CellProfiler's own modules.
 # ruff: noqa: D205, D400, D407
 
+import importlib.util
 import logging
 import math
 import os.path
@@ -91,27 +93,36 @@ from pathlib import Path
 import numpy as np
 from cellprofiler_core.image import Image
 from cellprofiler_core.object import Objects
+from cellprofiler_core.preferences import ABSOLUTE_FOLDER_NAME
 from cellprofiler_core.setting import Binary, HTMLText, ValidationError
 from cellprofiler_core.setting.choice import Choice
 from cellprofiler_core.setting.do_something import DoSomething
 from cellprofiler_core.setting.subscriber import LabelSubscriber
 from cellprofiler_core.setting.text import Directory, Filename, Float, ImageName, LabelName
 
-# deepsplit_core is light: it loads torch and scikit-image when the first image is segmented, not here.
+# deepsplit_core is light: it loads torch and scikit-image when the first image is segmented, not here. It lies beside
+# this file (CellProfiler puts its plugins folder on the path), is installed, or lies in the folder above this one's.
 try:
     import deepsplit_core
-except ImportError as error:
-    raise ImportError(
-        f"DeepSplitSegment needs the package deepsplit in the Python that runs CellProfiler ({sys.executable}), "
-        f"where importing it failed ({error}). Install it there, from DeepSplit's folder: "
-        f'"{sys.executable}" -m pip install .'
-    ) from error
+except ModuleNotFoundError:
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    try:
+        import deepsplit_core
+    except ImportError as error:
+        raise ImportError(
+            f"DeepSplitSegment needs the package deepsplit_core, which {sys.executable} cannot import ({error}). "
+            "Copy DeepSplit's whole folder and choose the folder plugins in it as plugins folder, or install the "
+            f'package from that folder: "{sys.executable}" -m pip install .'
+        ) from error
 
 from _deepsplit_measurements import DeepSplitMeasurements  # type: ignore[import-not-found]
+
+from deepsplit_core import engine
 
 LOGGER = logging.getLogger(__name__)
 
 OWN_FILE = "Own weights file"
+THIS_PYTHON, OTHER_PYTHON = "This Python", "Another Python environment"
 DEVICES = {"Automatic": "auto", "CPU": "cpu", "CUDA": "cuda", "MPS": "mps"}
 CUT_COLOUR = (255, 0, 255)
 
@@ -340,6 +351,28 @@ contact between cells. Values are 0 to 1, never stretched, so that they can be c
             "ContactProbability",
             doc="*(Used only with probability images)* Enter the name of the image of the probability of contact.",
         )
+        self.where = Choice(
+            "Run DeepSplit in",
+            [THIS_PYTHON, OTHER_PYTHON],
+            value=THIS_PYTHON if importlib.util.find_spec("torch") else OTHER_PYTHON,
+            doc=f"""\
+Select which Python runs the network; the results are the same.
+
+- *{THIS_PYTHON}* (the default if it has *torch*): the Python that runs CellProfiler. Each of CellProfiler's workers
+  holds a model of its own in memory.
+- *{OTHER_PYTHON}*: one in which *deepsplit* and *torch* are installed, in the same version as here. Use it with the
+  CellProfiler application, whose Python nothing can be added to, or to have all workers share one model. A process is
+  started there with the first image; it ends by itself five minutes after the last.
+""",
+        )
+        self.environment = Directory(
+            "Folder of the Python environment",
+            dir_choices=[ABSOLUTE_FOLDER_NAME],
+            allow_metadata=False,
+            doc=f"""\
+*(Used only with "{OTHER_PYTHON}")* Select the folder of the environment, or enter the path of its *python* program.
+""",
+        )
 
     def settings(self):
         """Return the settings as they are stored: by position, so that new ones go to the end."""
@@ -369,6 +402,8 @@ contact between cells. Values are 0 to 1, never stretched, so that they can be c
             self.wants_probabilities,
             self.segmentation_name,
             self.separation_name,
+            self.where,
+            self.environment,
         ]
 
     def visible_settings(self):
@@ -399,6 +434,8 @@ contact between cells. Values are 0 to 1, never stretched, so that they can be c
             *([self.clumps_name] if self.wants_clumps.value else []),
             self.wants_probabilities,
             *([self.segmentation_name, self.separation_name] if self.wants_probabilities.value else []),
+            self.where,
+            *([self.environment] if self.where.value == OTHER_PYTHON else []),
             self.device,
             self.test_button,
         ]
@@ -411,12 +448,18 @@ contact between cells. Values are 0 to 1, never stretched, so that they can be c
             setting_values = [
                 *setting_values,
                 *(no_seeds + no_limit + no_mask_border + fill_holes + no_clumps + no_probabilities),
+                *(THIS_PYTHON, f"{ABSOLUTE_FOLDER_NAME}|"),
             ]
             variable_revision_number = 2
         return setting_values, variable_revision_number
 
     def validate_module(self, pipeline):
         """Find a wrong setting while the pipeline is being made, without torch."""
+        if self.where.value == OTHER_PYTHON:
+            try:
+                engine.find_python(self.environment.get_absolute_path())
+            except FileNotFoundError as error:
+                raise ValidationError(str(error), self.environment) from error
         if 0 < self.diameter.value < 1:
             raise ValidationError(
                 f"The expected cell diameter is {self.diameter.value} pixels: enter at least 1, or 0 for as trained.",
@@ -505,8 +548,10 @@ contact between cells. Values are 0 to 1, never stretched, so that they can be c
         """Return a sentence on what would be used and how long it takes, or why it cannot be used."""
         try:
             config = self.config()
+            if self.where.value == OTHER_PYTHON:
+                return engine.try_device(config.model, config.device, python=self.environment.get_absolute_path())
             return deepsplit_core.try_device(config.model, config.device)
-        except (ImportError, RuntimeError, ValueError) as error:
+        except (ImportError, OSError, RuntimeError, ValueError) as error:
             return f"The model cannot be run as it is set.\n\n{error}"
 
     def run(self, workspace):
@@ -552,11 +597,19 @@ contact between cells. Values are 0 to 1, never stretched, so that they can be c
 
     def predict(self, pipeline, image, config):
         """Return what the network says of the image; in test mode, without running it again for the same."""
-        predict = deepsplit_core.predict
         mask = image.mask if image.has_mask else None
         if pipeline.test_mode:
-            return self.last.predict(predict, image.pixel_data, config, mask)
-        return predict(image.pixel_data, config, mask)
+            return self.last.predict(self.run_network, image.pixel_data, config, mask)
+        return self.run_network(image.pixel_data, config, mask)
+
+    def run_network(self, image, config, mask):
+        """Run the network where the settings say."""
+        if self.where.value == OTHER_PYTHON:
+            return engine.predict(image, config, mask, python=self.environment.get_absolute_path())
+        try:
+            return deepsplit_core.predict(image, config, mask)
+        except ImportError as error:
+            raise ImportError(f'{error}. Or select "{OTHER_PYTHON}" in "{self.where.text}".') from error
 
     def find_seeds(self, workspace, shape):
         """Return the seeds, or None if they are not used."""
@@ -622,8 +675,9 @@ contact between cells. Values are 0 to 1, never stretched, so that they can be c
             figure.subplot_imshow_grayscale(x, 1, probability, title, normalize=False, vmin=0, vmax=1, sharexy=axes)
 
     def prepare_to_create_batch(self, workspace, fn_alter_path):
-        """Rewrite the weights folder for the machines that a batch file is made for."""
+        """Rewrite the folders for the machines that a batch file is made for."""
         self.weights_directory.alter_for_create_batch_files(fn_alter_path)
+        self.environment.alter_for_create_batch_files(fn_alter_path)
         return True
 
     def volumetric(self):

@@ -1,8 +1,10 @@
 """Sets up DeepSplit's environments, and compiles their requirement files.
 
-    python requirements/install.py cellprofiler4    .venv      (Python 3.11, CellProfiler 4.2.8.1)
-    python requirements/install.py cellprofiler5    .venv-cp5  (Python 3.11, a nightly of CellProfiler 5)
-    python requirements/install.py lock [--upgrade] compiles requirements/*.in to *.txt
+    python requirements/install.py cellprofiler4        .venv            (Python 3.11, CellProfiler 4.2.8.1)
+    python requirements/install.py cellprofiler5        .venv-cp5        (Python 3.11, a nightly of CellProfiler 5)
+    python requirements/install.py cellprofiler4-exact  .venv-cp4-exact  (Python 3.9, CellProfiler 4.2.8.1 with its own
+                                                                         pins, without torch and without DeepSplit)
+    python requirements/install.py lock [--upgrade]     compiles requirements/*.in to *.txt
 
 Runs with any Python from 3.8 on, on Linux, macOS and Windows, and needs nothing installed beside it. A second
 call does nothing as long as the requirement files are the same.
@@ -16,10 +18,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ENVIRONMENTS = {"cellprofiler4": ".venv", "cellprofiler5": ".venv-cp5"}
+ENVIRONMENTS = {"cellprofiler4": ".venv", "cellprofiler5": ".venv-cp5", "cellprofiler4-exact": ".venv-cp4-exact"}
 BUILD_CONSTRAINTS = "requirements/build-constraints.txt"
 TORCH = "requirements/torch.txt"
-PYTHON = "3.11"
+PYTHONS = {"cellprofiler4": "3.11", "cellprofiler5": "3.11", "cellprofiler4-exact": "3.9"}
 
 
 def main():
@@ -35,7 +37,7 @@ def main():
 
 
 def install(name):
-    """Create or bring up to date one environment, with the project installed editable in it."""
+    """Create or bring up to date one environment, with the project editable in it where it is wanted."""
     folder = ROOT / ENVIRONMENTS[name]
     pins = f"requirements/{name}.txt"
     inputs = [pins, overrides(name), BUILD_CONSTRAINTS, TORCH, "pyproject.toml", __file__]
@@ -50,30 +52,34 @@ def install(name):
     print(f"Setting up {folder.name} ({name}): some minutes the first time ...", flush=True)
     uv = find_uv()
     environment = uv_environment()
-    if name == "cellprofiler4":
+    is_built_here = name != "cellprofiler5"
+    if is_built_here:
         require_jdk(environment)
         require_compiler()
-    run([uv, "venv", "--quiet", "--allow-existing", "--python", PYTHON, folder], environment)
+    base = find_python(uv, PYTHONS[name], environment)
+    run([uv, "venv", "--quiet", "--allow-existing", "--python", base, folder], environment)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if name == "cellprofiler4":
-        require_headers(python)
+    if is_built_here:
+        require_headers(python, PYTHONS[name])
     into = [uv, "pip", "install", "--quiet", "--python", python, "--build-constraints", BUILD_CONSTRAINTS]
     # Compiled once here, CellProfiler and torch start in half the time, even where nothing may be written.
-    requirements = ["--compile-bytecode", "-r", pins, "-r", TORCH, "--overrides", overrides(name)]
-    run([*into, *requirements], environment)
-    run([*into, "--no-deps", "--editable", "."], environment)
+    has_deepsplit = name != "cellprofiler4-exact"
+    torch = ["-r", TORCH] if has_deepsplit else []
+    run([*into, "--compile-bytecode", "-r", pins, *torch, "--overrides", overrides(name)], environment)
+    if has_deepsplit:
+        run([*into, "--no-deps", "--editable", "."], environment)
     stamp.write_text(digest.hexdigest())
     print(f"{folder.name} is ready.", flush=True)
 
 
 def lock(options):
-    """Compile the pins of both environments, for every platform at once."""
+    """Compile the pins of all environments, for every platform at once."""
     uv = find_uv()
     for name in ENVIRONMENTS:
         run(
             [
-                *[uv, "pip", "compile", "--quiet", "--universal", "--python-version", PYTHON],
-                # One version for all: only Python 3.11 is used, but --universal thinks of later ones too.
+                *[uv, "pip", "compile", "--quiet", "--universal", "--python-version", PYTHONS[name]],
+                # One version for all: only this Python is used, but --universal thinks of later ones too.
                 *["--fork-strategy", "fewest"],
                 # Where this machine takes packages from is nobody else's business.
                 *["--no-emit-index-url", "--no-emit-find-links", "--custom-compile-command", "make lock"],
@@ -89,6 +95,18 @@ def lock(options):
 def overrides(name):
     """Return the path of an environment's overrides."""
     return f"requirements/{name}-overrides.txt"
+
+
+def find_python(uv, version, environment):
+    """Return what uv is to make an environment of: pyenv's Python where uv itself finds none, else the version.
+
+    uv downloads a version that the machine does not have. pyenv keeps its versions off PATH.
+    """
+    found = subprocess.run([uv, "python", "find", version], env=environment, capture_output=True)
+    if found.returncode == 0:
+        return version
+    pyenv = Path(environment.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    return next((str(path) for path in sorted(pyenv.glob(f"versions/{version}.*/bin/python"), reverse=True)), version)
 
 
 def find_uv():
@@ -153,12 +171,12 @@ def require_compiler():
         )
 
 
-def require_headers(python):
+def require_headers(python, version):
     """Make sure of Python's headers, which Debian packages separately."""
     code = "import os, sysconfig; print(os.path.join(sysconfig.get_path('include'), 'Python.h'))"
     header = subprocess.check_output([str(python), "-c", code]).decode().strip()
     if not Path(header).is_file():
-        sys.exit(f"{header} is missing. Debian and Ubuntu: apt-get install python{PYTHON}-dev")
+        sys.exit(f"{header} is missing. Debian and Ubuntu: apt-get install python{version}-dev")
 
 
 def run(arguments, environment):

@@ -24,6 +24,7 @@ module = deepsplitsegment.DeepSplitSegment()
 module.model.value = deepsplitsegment.OWN_FILE
 module.weights_directory.value = "Elsewhere...|" + sys.argv[2]
 module.weights_file.value = "tiny.safetensors"
+module.where.value = deepsplitsegment.THIS_PYTHON  # the engine's own tests have the other one
 module.validate_module(None)
 print("loaded")
 """

@@ -289,7 +289,7 @@ def test_a_damaged_weights_file_stops_the_run(run_on, wired_weights):
 def test_a_missing_torch_is_named_with_its_cure(run_on, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"torch.*-m pip install torch") as caught:
-        run_on(draw()[0])
+        run_on(draw()[0], where="This Python")
     assert sys.executable in str(caught.value)
 
 

@@ -41,6 +41,8 @@ REVISION_2 = [
     "wants_probabilities",
     "segmentation_name",
     "separation_name",
+    "where",
+    "environment",
 ]
 CHANGED = {
     "x_name": "Actin",
@@ -68,6 +70,8 @@ CHANGED = {
     "wants_probabilities": True,
     "segmentation_name": "P",
     "separation_name": "Q",
+    "where": "Another Python environment",
+    "environment": "Elsewhere...|/envs/deepsplit",
 }
 
 
@@ -142,6 +146,8 @@ def test_a_saved_pipeline_keeps_every_setting(make_module):
         ({}, ["use_seeds", "model_page", "test_button"], ["seeds_name", "clumps_name", "segmentation_name"]),
         ({"use_seeds": True}, ["seeds_name"], ["watershed", "longest_cut", "contact_to_cells"]),
         ({"wants_clumps": True}, ["clumps_name"], ["segmentation_name"]),
+        ({"where": "This Python"}, ["where", "device"], ["environment"]),
+        ({"where": "Another Python environment"}, ["environment", "device", "test_button"], []),
         ({"wants_probabilities": True}, ["segmentation_name", "separation_name"], ["clumps_name"]),
     ],
 )
@@ -153,10 +159,10 @@ def test_unused_settings_are_hidden(make_module, settings, shown, hidden):
 
 
 def test_no_stored_setting_is_shown_twice_or_never(make_module):
-    everything = {"model": "Own weights file", "use_model_thresholds": False, "wants_clumps": True}
+    everything = {"model": "Own weights file", "use_model_thresholds": False, "where": "Another Python environment"}
     shown = []
     for use_seeds in (False, True):
-        module = make_module(**everything, wants_probabilities=True, use_seeds=use_seeds)
+        module = make_module(**everything, wants_clumps=True, wants_probabilities=True, use_seeds=use_seeds)
         visible = [id(setting) for setting in module.visible_settings()]
         assert len(visible) == len(set(visible))
         shown += [name for name in REVISION_2 if id(getattr(module, name)) in visible]

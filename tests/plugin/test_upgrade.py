@@ -81,6 +81,7 @@ def test_revision_1_uses_nothing_that_is_new(wired_weights):
     assert (config.largest_hole, config.largest_cell, config.discard_mask_border) == (None, None, False)
     new = (module.use_seeds, module.wants_clumps, module.wants_probabilities)
     assert not any(setting.value for setting in new)
+    assert module.where.value == "This Python"
     module.validate_module(Pipeline())
 
 
@@ -88,7 +89,7 @@ def test_the_example_pipeline_loads_as_it_is(root):
     module = load((root / "example_pipelines" / "cell_shape" / "cell_shape.cppipe").read_text())
     assert (module.x_name.value, module.y_name.value, module.model.value) == ("DNA", "Nuclei", "nuclei")
     assert module.variable_revision_number == 2
-    assert len(module.settings()) == 25
+    assert len(module.settings()) == 27
 
 
 @pytest.mark.parametrize("revision", [2])
