@@ -1,0 +1,159 @@
+"""A screen without a monitor, and CellProfiler's real window on it, driven by keys and looked at by pictures."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from imageio import v2 as imageio
+
+START = Path(__file__).with_name("start_cellprofiler.py")
+PROGRAMS = ("Xvfb", "openbox", "xdotool", "import")
+# What the log says when something went wrong, and the one of them that is harmless: MySQL is not installed.
+TROUBLE = ("Traceback", "Could not load", "Failed to load pipeline", "Error detected during run of module")
+
+# Without these, dialogs wait for an answer at start. Both versions read such a file, in different folders.
+PREFERENCES = r"""
+PreferencesVersion=1
+Telemetry=0
+Telemetry\ prompt=0
+StartupBlurb=0
+CheckForUpdates={no_updates}
+MaxWorkers=2
+PluginDirectoryCP4={plugins}
+Reader.Bio-Formats.enabled=0
+Reader.ImageIO.read_tif=1
+"""
+
+
+def wait_for(what, find, seconds):
+    """Return the first true answer of `find()`; TimeoutError says what did not come."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = find()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise TimeoutError(f"{what}: not there after {seconds} s")
+
+
+def members(group):
+    """The command lines of the living processes of a process group, by process id."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, own_group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+            if int(own_group) == group and state != "Z":
+                found[int(folder.name)] = (folder / "cmdline").read_bytes().decode().split("\0")
+        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            continue
+    return found
+
+
+@contextmanager
+def running(command, log, **options):
+    """A program in a process group of its own that ends with the block, and so does whatever it started."""
+    # setpriv: it ends with this process too, even where that is killed and runs no `finally`.
+    command = ["setpriv", "--pdeathsig", "KILL", *command]
+    with open(log, "wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, **options)
+    try:
+        yield process
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if members(process.pid):
+                os.killpg(process.pid, number)
+            end = time.monotonic() + 3
+            while members(process.pid) and time.monotonic() < end:
+                time.sleep(0.1)
+        process.wait()
+
+
+@contextmanager
+def screen(folder):
+    """A display of its own with a window manager; gives its name, for instance ":1"."""
+    read, write = os.pipe()
+    # Without -noreset it ends with its first client.
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1000x24", "-nolisten", "tcp", "-noreset"]
+    with running(command, folder / "xvfb.log", pass_fds=[write]):
+        os.close(write)
+        with open(read) as pipe:
+            display = f":{pipe.readline().strip()}"
+        environment = {**os.environ, "DISPLAY": display}
+        with running(["openbox", "--sm-disable"], folder / "openbox.log", env=environment):
+            yield display
+
+
+class CellProfiler:
+    """A CellProfiler that runs on a screen."""
+
+    def __init__(self, process, environment, log, pictures):
+        self.process, self.environment, self.log, self.pictures = process, environment, log, pictures
+        self.main = self.wait_for_window("^CellProfiler [0-9]", 60)
+        self.xdotool("windowsize", "--sync", self.main, 1500, 900, "windowmove", self.main, 10, 40)
+        self.xdotool("windowactivate", "--sync", self.main)
+
+    def xdotool(self, *arguments):
+        run = subprocess.run(
+            ["xdotool", *map(str, arguments)], env=self.environment, capture_output=True, text=True, timeout=20
+        )
+        return run.stdout.split()
+
+    def find_window(self, title):
+        """Return the newest visible window whose title fits a regular expression, or None."""
+        found = self.xdotool("search", "--onlyvisible", "--name", title)
+        return found[-1] if found else None
+
+    def wait_for_window(self, title, seconds=30):
+        """Return the window, or raise; what the screen shows instead is kept as a picture."""
+
+        def find():
+            if self.process.poll() is not None:
+                raise RuntimeError(f"CellProfiler has ended. Its log:\n{self.log.read_text()[-3000:]}")
+            return self.find_window(title)
+
+        try:
+            return wait_for(f"window {title!r}", find, seconds)
+        except TimeoutError:
+            self.picture("root", "missing")
+            raise
+
+    def press(self, *keys):
+        """Press keys in the main window."""
+        self.xdotool("windowactivate", "--sync", self.main)
+        for key in keys:
+            self.xdotool("key", key)
+
+    def click(self, window, x, y):
+        self.xdotool("mousemove", "--sync", "--window", window, x, y, "click", 1)
+
+    def picture(self, window, name):
+        """Take a picture of a window: (Y, X, 3) uint8. It is kept in the folder of pictures."""
+        path = self.pictures / f"{name}.png"
+        subprocess.run(["import", "-window", window, str(path)], env=self.environment, check=True, timeout=20)
+        return imageio.imread(path)[..., :3]
+
+    def trouble(self):
+        """Return the lines of the log that tell of something that went wrong."""
+        return [line for line in self.log.read_text(errors="replace").splitlines() if any(t in line for t in TROUBLE)]
+
+    def workers(self):
+        """Return the process ids of the analysis workers."""
+        return [pid for pid, command in members(self.process.pid).items() if any("worker" in word for word in command)]
+
+
+@contextmanager
+def cellprofiler(display, folder, pictures, plugins, *options):
+    """CellProfiler's window with the options of its command line; `folder` gets its home and its log."""
+    is_5 = "cellprofiler_library" in sys.modules
+    settings = folder / "home" / ".config" / ("CellProfiler" if is_5 else "") / "CellProfilerLocal.cfg"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(PREFERENCES.format(no_updates="Disabled" if is_5 else 0, plugins=plugins))
+    environment = {**os.environ, "DISPLAY": display, "HOME": str(folder / "home")}
+    log = folder / "cellprofiler.log"
+    command = [sys.executable, START, *options]
+    with running(list(map(str, command)), log, env=environment) as process:
+        yield CellProfiler(process, environment, log, pictures)
