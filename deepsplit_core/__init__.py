@@ -9,34 +9,52 @@ cells; their intersection, cleaned up by a watershed that cuts along short borde
 Importing this package loads neither torch nor scikit-image: they come when the first image is segmented.
 """
 
+from .card_page import card_page
+from .clumps import Clumps, find_clumps
 from .config import ModelConfig, PreprocessingConfig, SegmentConfig, SplittingConfig, TilingConfig
+from .keeping import LastPrediction
+from .measurements import CellMeasurements, measure_cells
 from .metrics import Scores, evaluate, evaluate_all
-from .segmentation import Prediction, Segmentation, predict, segment, split_prediction
+from .outlines import border_pixels
+from .seeding import Seeds, combine_seeds
+from .segmentation import Prediction, Segmentation, predict, scale_of, segment, split_prediction
 from .splitting import Split, split
+from .trial import try_device
 from .weights import Card, Model, WeightsError, bundled_models, load_model, read_card
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Card",
+    "CellMeasurements",
+    "Clumps",
+    "LastPrediction",
     "Model",
     "ModelConfig",
     "Prediction",
     "PreprocessingConfig",
     "Scores",
+    "Seeds",
     "SegmentConfig",
     "Segmentation",
     "Split",
     "SplittingConfig",
     "TilingConfig",
     "WeightsError",
+    "border_pixels",
     "bundled_models",
+    "card_page",
+    "combine_seeds",
     "evaluate",
     "evaluate_all",
+    "find_clumps",
     "load_model",
+    "measure_cells",
     "predict",
     "read_card",
+    "scale_of",
     "segment",
     "split",
     "split_prediction",
+    "try_device",
 ]

@@ -203,9 +203,13 @@ class SegmentConfig(Config):
         "auto", "cpu", "cuda", "cuda:N" or "mps".
     segmentation_threshold, separation_threshold, smallest_cell, largest_hole, longest_cut : float or None
     watershed, contact_to_cells : bool or None
-        See `SplittingConfig`.
+        See `SplittingConfig`. Under seeds only the smallest cell that is set here counts, not the model's own.
+    largest_cell : float or None
+        Cells with a larger area are discarded; None: there is no limit.
     discard_border : bool
-        Drop cells that touch the border of the image.
+        Discard cells that touch the border of the image.
+    discard_mask_border : bool
+        Discard cells that touch the border of the image's mask.
     """
 
     model: str = "nuclei"
@@ -218,10 +222,18 @@ class SegmentConfig(Config):
     longest_cut: float | None = None
     watershed: bool | None = None
     contact_to_cells: bool | None = None
+    largest_cell: float | None = None
     discard_border: bool = False
+    discard_mask_border: bool = False
 
     def __post_init__(self) -> None:
         self._require(self.diameter == 0 or self.diameter >= 1, "diameter", "0 (as trained) or at least 1 pixel")
+        smallest = self.smallest_cell or 0
+        self._require(
+            self.largest_cell is None or self.largest_cell >= smallest,
+            "largest_cell",
+            f"at least the smallest cell ({smallest:g})",
+        )
         self.splitting(SplittingConfig(), 1.0)  # a wrong setting is refused here, before the network has run
 
     def splitting(self, trained: SplittingConfig, scale: float) -> SplittingConfig:

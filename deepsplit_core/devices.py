@@ -52,6 +52,13 @@ def describe(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
     return str(device), str(dtype).replace("torch.", "")
 
 
+def product_name(device: torch.device) -> str:
+    """Return what a person calls the device: "NVIDIA H200", "16 processor threads"."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return "Apple graphics" if device.type == "mps" else f"{torch.get_num_threads()} processor threads"
+
+
 def _has_mps() -> bool:
     backend = getattr(torch.backends, "mps", None)  # torch before 1.12 knows no MPS
     return backend is not None and backend.is_available()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+
 import numpy as np
 import torch
 from torch.nn import functional
@@ -9,6 +12,9 @@ from torch.nn import functional
 from .architectures import UNet
 from .config import TilingConfig
 from .tiling import plan
+
+LOGGER = logging.getLogger(__name__)
+SMALLEST_TILE = 256  # pixels; half of the side of a smaller one would be halo
 
 
 def predict(
@@ -43,6 +49,47 @@ def predict(
             for tile, result in zip(batch, results):
                 tile.paste(result, probabilities[: network.n_outputs])
     return probabilities
+
+
+def predict_in_memory(
+    network: UNet, image: np.ndarray, device: torch.device, dtype: torch.dtype, tiling: TilingConfig
+) -> tuple[np.ndarray, int]:
+    """Do as `predict`, with tiles of half the side each time that a graphics card runs out of memory.
+
+    Returns
+    -------
+    probabilities : (2, Y, X) float32 array, 0 to 1
+    tile : int
+        The longest side of a tile that fitted, in pixels.
+
+    Raises
+    ------
+    RuntimeError
+        Not even the smallest tile fitted. Another device is never used instead.
+    """
+    while True:
+        try:
+            return predict(network, image, device, dtype, tiling), tiling.tile
+        except RuntimeError as error:
+            if device.type == "cpu" or not _is_out_of_memory(error):
+                raise
+            smaller = tiling.tile // 2
+            if smaller < SMALLEST_TILE:
+                raise RuntimeError(
+                    f"The device {device} has too little free memory for a tile of {tiling.tile} pixels ({error}). "
+                    "Close other programs that use it, let fewer CellProfiler workers run at once (File > "
+                    "Preferences), or select the CPU as device."
+                ) from error
+        # Outside of the handler: the error held what the network had allocated.
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        LOGGER.warning("Device %s is out of memory with tiles of %d pixels: trying %d.", device, tiling.tile, smaller)
+        tiling = dataclasses.replace(tiling, tile=smaller)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # MPS has no error type of its own for it.
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error)
 
 
 def resize(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

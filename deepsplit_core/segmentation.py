@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .config import SegmentConfig, TilingConfig
+from .config import SegmentConfig, SplittingConfig, TilingConfig
+from .outlines import touches_image_border, touches_mask_border
 from .preprocessing import check_image, is_constant, preprocess
-from .splitting import consecutive, drop_at_border, split
+from .seeding import Seeds
+from .splitting import Split, consecutive, split
 from .weights import Card, load_model
 
 LARGEST_SCALE = 10  # an image enlarged further would hold no more detail, and fill the memory
@@ -32,6 +35,8 @@ class Prediction(NamedTuple):
         Time of pre-processing and network; loading the model is not in it.
     mask : (Y, X) bool array or None
         Where cells may be.
+    tile : int
+        Longest side of the tiles that the network saw, in its pixels; 0 for a constant image, which it does not see.
     """
 
     probabilities: np.ndarray
@@ -42,6 +47,7 @@ class Prediction(NamedTuple):
     dtype: str
     seconds: float
     mask: np.ndarray | None
+    tile: int
 
 
 class Segmentation(NamedTuple):
@@ -51,18 +57,33 @@ class Segmentation(NamedTuple):
     ----------
     labels : (Y, X) int32 array
         0 = background, 1..n = one cell each.
+    small_removed_labels : (Y, X) int32 array
+        The same and the cells that were discarded, all but those that are too small; with numbers of its own.
     all_labels : (Y, X) int32 array
-        The same, before cells at the border were discarded.
+        `small_removed_labels`, and after their numbers what is too small.
+    touching : (Y, X) int32 array
+        `small_removed_labels` with the contact pixels given back, whether or not the config asks for it.
+    numbers : (n,) int array
+        The number of each cell of `labels` in `small_removed_labels`.
+    seeds : (n,) int array or None
+        The seed of each cell of `labels`.
     n_cuts : int
-        Borders along which the watershed cut.
+        Pairs of cells between which the watershed cut; with seeds, all that share a border.
+    splitting : SplittingConfig
+        The settings in effect.
     prediction : Prediction
     seconds : float
         Time of splitting.
     """
 
     labels: np.ndarray
+    small_removed_labels: np.ndarray
     all_labels: np.ndarray
+    touching: np.ndarray
+    numbers: np.ndarray
+    seeds: np.ndarray | None
     n_cuts: int
+    splitting: SplittingConfig
     prediction: Prediction
     seconds: float
 
@@ -76,7 +97,8 @@ def segment(image: np.ndarray, model: str = "nuclei", **settings: Any) -> np.nda
     model : str
         Name of a bundled model, or path of a weights file.
     **settings
-        Fields of `SegmentConfig`: diameter, device, thresholds, sizes, watershed, contact_to_cells, discard_border.
+        Fields of `SegmentConfig`: diameter, device, thresholds, sizes, watershed, contact_to_cells, and what is
+        discarded.
 
     Returns
     -------
@@ -113,28 +135,31 @@ def predict(image: np.ndarray, config: SegmentConfig, mask: np.ndarray | None = 
     if mask is not None and mask.shape != image.shape:
         raise ValueError(f"The mask has the shape {mask.shape}, its image {image.shape}: they must be equal.")
     model = load_model(config.model, config.device)
-    scale = _scale(config, model.card)
+    scale = scale_of(config, model.card)
     # Imported once the model is there, so that a missing torch is reported by load_model.
     from . import inference
     from .devices import describe
 
     start = time.perf_counter()
     if is_constant(image, mask):  # nothing stands out from anything
-        probabilities = np.zeros((2, *image.shape), np.float32)
+        probabilities, tile = np.zeros((2, *image.shape), np.float32), 0
     else:
         seen = preprocess(image, model.card.preprocessing, mask)
         seen = inference.resize(seen, tuple(max(1, round(n / scale)) for n in image.shape))
-        probabilities = inference.predict(model.network, seen, model.device, model.dtype, TilingConfig())
+        probabilities, tile = inference.predict_in_memory(
+            model.network, seen, model.device, model.dtype, TilingConfig()
+        )
         probabilities = inference.resize(probabilities, image.shape)
     if mask is not None:
         probabilities[:, ~mask] = 0
     seconds = time.perf_counter() - start
     return Prediction(
-        probabilities, model.card, scale, model.sha256, *describe(model.device, model.dtype), seconds, mask
+        probabilities, model.card, scale, model.sha256, *describe(model.device, model.dtype), seconds, mask, tile
     )
 
 
-def _scale(config: SegmentConfig, card: Card) -> float:
+def scale_of(config: SegmentConfig, card: Card) -> float:
+    """Return how many pixels of the image stand for one that the network sees; ValueError if that is out of range."""
     scale = config.diameter / card.diameter if config.diameter else 1.0
     if not 1 / LARGEST_SCALE <= scale <= LARGEST_SCALE:
         raise ValueError(
@@ -144,11 +169,67 @@ def _scale(config: SegmentConfig, card: Card) -> float:
     return scale
 
 
-def split_prediction(prediction: Prediction, config: SegmentConfig) -> Segmentation:
-    """Turn a prediction into cells, with the model's own settings where `config` does not say otherwise."""
+def split_prediction(prediction: Prediction, config: SegmentConfig, seeds: Seeds | None = None) -> Segmentation:
+    """Turn a prediction into cells, with the model's own settings where `config` does not say otherwise.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    config : SegmentConfig
+    seeds : Seeds, optional
+        One cell for each; foreground without a seed is no cell. Where none is discarded, cells have their seeds'
+        numbers.
+    """
     start = time.perf_counter()
-    labels, n_cuts = split(prediction.probabilities, config.splitting(prediction.card.splitting, prediction.scale))
-    if prediction.mask is not None:  # filling holes does not know it: a small hole in it may lie inside a cell
-        labels = consecutive(np.where(prediction.mask, labels, 0))
-    kept = drop_at_border(labels) if config.discard_border else labels
-    return Segmentation(kept, labels, n_cuts, prediction, time.perf_counter() - start)
+    shape = prediction.probabilities.shape[1:]
+    if seeds is not None and seeds.labels.shape != shape:
+        raise ValueError(f"The seeds have the shape {seeds.labels.shape}, the image {shape}: they must be equal.")
+    splitting = config.splitting(prediction.card.splitting, prediction.scale)
+    if seeds is not None:  # a seed says that there is a cell, whatever the model's cells are like
+        splitting = dataclasses.replace(splitting, smallest_cell=config.smallest_cell or 0.0)
+    found = split(prediction.probabilities, splitting, None if seeds is None else seeds.labels)
+    labels, _, touching, small = _inside(found, prediction.mask)
+
+    areas = np.bincount(labels.ravel())
+    present = np.flatnonzero(areas)
+    present = present[present > 0]
+    keep = np.ones(areas.size, bool)
+    if config.largest_cell is not None:
+        keep &= areas <= config.largest_cell
+    if config.discard_border:
+        keep &= ~touches_image_border(labels)
+    if config.discard_mask_border and prediction.mask is not None:
+        keep &= ~touches_mask_border(labels, prediction.mask)
+    if seeds is not None:
+        keep[seeds.n + 1 :] = False
+        small_removed, touching = _renumbered(labels, present), _renumbered(touching, present)
+    else:
+        small_removed = labels
+    kept = present[keep[present]]
+    return Segmentation(
+        labels=_renumbered(labels, kept) if kept.size < present.size else small_removed,
+        small_removed_labels=small_removed,
+        all_labels=np.where(small > 0, consecutive(small) + present.size, small_removed).astype(np.int32),
+        touching=touching,
+        numbers=np.searchsorted(present, kept) + 1,
+        seeds=None if seeds is None else kept,
+        n_cuts=found.n_cuts,
+        splitting=splitting,
+        prediction=prediction,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _inside(found: Split, mask: np.ndarray | None) -> Split:
+    """Leave out what lies outside the mask: filling holes does not know it, and a hole in it may lie inside a cell."""
+    if mask is None:
+        return found
+    labels, touching, small = (np.where(mask, part, 0) for part in (found.labels, found.touching, found.small))
+    return Split(labels, found.n_cuts, touching, small)
+
+
+def _renumbered(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Give the labels `values`, in ascending order, the numbers 1..n, and set all others to background."""
+    number = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
+    number[values] = np.arange(1, values.size + 1)
+    return number[labels]

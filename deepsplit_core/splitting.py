@@ -12,6 +12,8 @@ from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
 from .config import SplittingConfig
+from .outlines import adjacent, borders
+from .seeding import grow_seeds
 
 
 class Split(NamedTuple):
@@ -20,16 +22,22 @@ class Split(NamedTuple):
     Attributes
     ----------
     labels : (Y, X) int32 array
-        0 = background, 1..n = one cell each, numbered by the first pixel in reading order.
+        0 = background, 1..n = one cell each, numbered by the first pixel in reading order, or as its seed.
     n_cuts : int
-        Borders along which the watershed cut a merged segment.
+        Pairs of cells between which the watershed cut.
+    touching : (Y, X) int32 array
+        The same cells with the contact pixels given back, also where `labels` leaves gaps.
+    small : (Y, X) int32 array
+        Segments that were dropped for their size, with numbers of their own.
     """
 
     labels: np.ndarray
     n_cuts: int
+    touching: np.ndarray
+    small: np.ndarray
 
 
-def split(probabilities: np.ndarray, config: SplittingConfig) -> Split:
+def split(probabilities: np.ndarray, config: SplittingConfig, seeds: np.ndarray | None = None) -> Split:
     """Turn the network's two probability maps into labelled cells.
 
     Parameters
@@ -38,18 +46,25 @@ def split(probabilities: np.ndarray, config: SplittingConfig) -> Split:
         Segmentation and separation.
     config : SplittingConfig
         Thresholds, and lengths in pixels of this image.
+    seeds : (Y, X) int32 array, optional
+        One cell for each, of the same number, and no other. They decide alone what is a cell: the watershed by shape
+        is not used, and contact pixels belong to the cells.
     """
     foreground = probabilities[0] >= config.segmentation_threshold
     cells = foreground & (probabilities[1] < config.separation_threshold)
-    labels = label_segments(cells)
-    labels = fill_holes(labels, config.largest_hole)
-    labels = drop_small(labels, config.smallest_cell)
+    segments = label_segments(cells) if seeds is None else grow_seeds(seeds, foreground, probabilities[1])
+    segments = fill_holes(segments, config.largest_hole)
+    labels = drop_small(segments, config.smallest_cell)
+    small = segments - labels
+    if seeds is not None:
+        return Split(labels, len(borders(labels).pairs), labels, small)
     n_cuts = 0
     if config.watershed:
         labels, n_cuts = cut_short_borders(labels, config)
-    if config.contact_to_cells:
-        labels = give_back(labels, foreground & ~cells)
-    return Split(consecutive(labels), n_cuts)
+    touching = give_back(labels, foreground & ~cells)
+    number = _numbers(touching if config.contact_to_cells else labels)
+    touching = number[touching]
+    return Split(touching if config.contact_to_cells else number[labels], n_cuts, touching, small)
 
 
 def label_segments(mask: np.ndarray) -> np.ndarray:
@@ -72,11 +87,12 @@ def fill_holes(labels: np.ndarray, largest_hole: float) -> np.ndarray:
     is_hole[0] = False
     for border in (background[0], background[-1], background[:, 0], background[:, -1]):
         is_hole[border] = False
-    # Every piece beside every cell that it touches, once: a hole occurs once.
+    # Every hole beside every cell that it touches, once: one that occurs once lies in that cell alone.
     beside = []
-    for (piece, other_piece), (cell, other_cell) in zip(_adjacent(background), _adjacent(labels)):
-        for pieces, cells in ((piece, other_cell), (other_piece, cell)):
-            touch = is_hole[pieces] & (cells > 0)
+    views = zip(adjacent(is_hole[background]), adjacent(background), adjacent(labels))
+    for (hole, other_hole), (piece, other_piece), (cell, other_cell) in views:
+        for holes, pieces, cells in ((hole, piece, other_cell), (other_hole, other_piece, cell)):
+            touch = holes & (cells > 0)
             beside.append(np.stack([pieces[touch], cells[touch]], axis=1))
     pairs = np.unique(np.concatenate(beside), axis=0)
     is_hole &= np.bincount(pairs[:, 0], minlength=n_pieces + 1) == 1
@@ -104,11 +120,12 @@ def cut_short_borders(labels: np.ndarray, config: SplittingConfig) -> tuple[np.n
     -------
     labels : (Y, X) int32 array
     n_cuts : int
+        Pairs of cells that were one segment and share a border now.
     """
     # Imported here: scikit-image takes a second to load.
     from skimage.segmentation import watershed
 
-    distance = ndimage.distance_transform_edt(labels > 0).astype(np.float32)
+    distance = distance_inside(labels)
     seeds, segment_of_seed = _seeds(distance, labels, config.seed_distance)
     # Segments with one seed are one cell already: only the others are flooded.
     is_merged = np.bincount(segment_of_seed, minlength=labels.max(initial=0) + 1) > 1
@@ -116,18 +133,38 @@ def cut_short_borders(labels: np.ndarray, config: SplittingConfig) -> tuple[np.n
     if not merged.any():
         return labels, 0
     regions = watershed(-distance, np.where(merged, seeds, 0), mask=merged)
-    pairs, lengths = _borders(regions)
+    pairs, lengths, _ = borders(regions)
     areas = np.bincount(regions.ravel())
     # A region is as wide as the greatest circle in it; distances are counted to the first pixel outside.
-    widths = 2 * ndimage.maximum(distance, regions, np.arange(areas.size)) - 1
+    widths = np.zeros(areas.size, np.float32)
+    np.maximum.at(widths, regions[merged], 2 * distance[merged] - 1)
     is_cut = lengths <= np.minimum(config.longest_cut, config.neck * widths[pairs].min(axis=1))
     is_cut &= (areas[pairs] >= config.smallest_cell).all(axis=1)
     joined = pairs[~is_cut]
     graph = sparse.coo_matrix((np.ones(len(joined)), (joined[:, 0], joined[:, 1])), shape=(areas.size, areas.size))
     _, cell_of_region = csgraph.connected_components(graph, directed=False)
     # Regions that a third one joins are one cell: a border between them is no cut.
-    n_cuts = int(np.count_nonzero(cell_of_region[pairs[:, 0]] != cell_of_region[pairs[:, 1]]))
+    cells = np.sort(cell_of_region[pairs], axis=1)
+    n_cuts = len(np.unique(cells[cells[:, 0] != cells[:, 1]], axis=0))
     return np.where(merged, cell_of_region[regions] + len(is_merged), labels).astype(np.int32), n_cuts
+
+
+def distance_inside(labels: np.ndarray) -> np.ndarray:
+    """Return the distance of each pixel of a segment to the nearest background pixel: (Y, X) float32, 0 outside.
+
+    It is that of the whole image, as 4-connected segments never share a side: the nearest pixel that is not a
+    segment's own is background. Segment by segment, the empty part of the image costs no time.
+    """
+    if labels.max(initial=0) > labels.size / 1000:  # so many that starting on each would take longer
+        return ndimage.distance_transform_edt(labels > 0).astype(np.float32)
+    distance = np.zeros(labels.shape, np.float32)
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is not None:
+            # One pixel more on each side, as far as there is one: the border of the image is no background.
+            box = tuple(slice(max(0, span.start - 1), span.stop + 1) for span in box)
+            own = labels[box] == label
+            distance[box][own] = ndimage.distance_transform_edt(own)[own]
+    return distance
 
 
 def _seeds(distance: np.ndarray, labels: np.ndarray, seed_distance: float) -> tuple[np.ndarray, np.ndarray]:
@@ -150,32 +187,6 @@ def _seeds(distance: np.ndarray, labels: np.ndarray, seed_distance: float) -> tu
     return seeds, segment_of_seed[1:]
 
 
-def _borders(regions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the borders between regions that share pixel sides.
-
-    Returns
-    -------
-    pairs : (n, 2) int array
-        Two regions each, the smaller number first.
-    lengths : (n,) float array
-        In pixels: the diagonal of the pixel sides that a border runs along in y and in x, which is exact for a
-        straight border at any angle.
-    """
-    sides, along = [], []
-    for axis, (one, other) in enumerate(_adjacent(regions)):
-        differ = (one != other) & (one > 0) & (other > 0)
-        sides.append(np.sort(np.stack([one[differ], other[differ]], axis=1), axis=1))
-        along.append(np.full(len(sides[-1]), axis))
-    pairs, index = np.unique(np.concatenate(sides), axis=0, return_inverse=True)
-    n_along = [np.bincount(index[np.concatenate(along) == axis], minlength=len(pairs)) for axis in (0, 1)]
-    return pairs, np.hypot(n_along[0], n_along[1])
-
-
-def _adjacent(array: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return views of all pixels and their right-hand, then their lower neighbours."""
-    return (array[:, :-1], array[:, 1:]), (array[:-1], array[1:])
-
-
 def give_back(labels: np.ndarray, contact: np.ndarray) -> np.ndarray:
     """Spread the cells over the contact pixels that they reach; each pixel goes to the cell with the fewest steps."""
     from skimage.segmentation import watershed
@@ -186,18 +197,17 @@ def give_back(labels: np.ndarray, contact: np.ndarray) -> np.ndarray:
     return watershed(flat, labels, mask=contact | (labels > 0)).astype(np.int32)
 
 
-def drop_at_border(labels: np.ndarray) -> np.ndarray:
-    """Drop the cells that touch the image's border, and renumber the others."""
-    keep = np.arange(int(labels.max(initial=0)) + 1, dtype=np.int32)
-    for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        keep[border] = 0
-    return consecutive(keep[labels])
-
-
 def consecutive(labels: np.ndarray) -> np.ndarray:
     """Renumber cells 1..n in the order of their first pixels: (Y, X) int32."""
-    values, first = np.unique(labels, return_index=True)
-    values, first = values[values > 0], first[values > 0]
-    number = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
-    number[values[np.argsort(first)]] = np.arange(1, values.size + 1)
-    return number[labels]
+    return _numbers(labels)[labels]
+
+
+def _numbers(labels: np.ndarray) -> np.ndarray:
+    """Return the new number of each label, by its first pixel: (n + 1,) int32, 0 where there is no such label."""
+    pixels = np.flatnonzero(labels)[::-1]
+    first = np.full(int(labels.max(initial=0)) + 1, labels.size)
+    first[labels.ravel()[pixels]] = pixels  # of several values for one label, the last stays
+    order = np.argsort(first, kind="stable")[: np.count_nonzero(first < labels.size)]
+    number = np.zeros(first.size, np.int32)
+    number[order] = np.arange(1, order.size + 1)
+    return number

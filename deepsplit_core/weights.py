@@ -99,6 +99,8 @@ class Card:
             raise ValueError(f"its card is incomplete ({error})") from error
         if not isinstance(card.diameter, (int, float)) or not 1 <= card.diameter <= 10_000:
             raise ValueError(f"its cell diameter is {card.diameter} pixels, expected 1 to 10,000")
+        if not isinstance(card.data, list) or not all(isinstance(entry, dict) for entry in card.data):
+            raise ValueError("its training images are no list of JSON objects")
         return card
 
 
@@ -144,6 +146,32 @@ def find(model: str) -> Path:
         names = ", ".join(sorted(bundled_models()))
         raise WeightsError(f"{model!r} is neither a bundled model ({names}) nor an existing weights file.")
     return path
+
+
+def fingerprint(model: str) -> str:
+    """Return the sha256 of a model's file, without torch.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing or cannot be read, or a bundled file is not the one that was published.
+    """
+    path = find(model)
+    try:
+        status = path.stat()
+        sha256 = _sha256(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise WeightsError(f"The weights file {path} cannot be read: {error.strerror}.") from error
+    published = bundled_models().get(model, sha256)
+    if sha256 != published:
+        raise WeightsError(f"{path} is damaged: its sha256 is {sha256}, expected {published}. Install deepsplit again.")
+    return sha256
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    """Hash a file, once as long as its size and time of modification stay."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_card(path: Path) -> Card:
@@ -248,12 +276,6 @@ _loaded: dict[tuple[str, str], Model] = {}
 _lock = threading.Lock()
 
 
-@functools.lru_cache(maxsize=64)
-def _sha256(path: Path, size: int, modified: int) -> str:
-    """Hash a file, once as long as its size and time of modification stay."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def load_model(model: str, device: str = "auto") -> Model:
     """Return a model that is ready to run; a process holds one for each (file content, device).
 
@@ -280,15 +302,7 @@ def load_model(model: str, device: str = "auto") -> Model:
         ) from error
 
     where = choose_device(device)
-    path = find(model)
-    try:
-        status = path.stat()
-        sha256 = _sha256(path, status.st_size, status.st_mtime_ns)
-    except OSError as error:
-        raise WeightsError(f"The weights file {path} cannot be read: {error.strerror}.") from error
-    published = bundled_models().get(model, sha256)
-    if sha256 != published:
-        raise WeightsError(f"{path} is damaged: its sha256 is {sha256}, expected {published}. Install deepsplit again.")
+    path, sha256 = find(model), fingerprint(model)
     with _lock:
         key = (sha256, str(where))
         if key not in _loaded:

@@ -7,7 +7,8 @@ DeepSplitSegment
 A convolutional network looks at the image twice: one half of it says where cells are, the other half where two cells
 are in contact. Cells are what is left of the first without the second. What is still merged is cut along the short
 borders of a watershed, so that a cell with an inner edge is not halved. The results are objects that can be measured,
-filtered and exported like those of **IdentifyPrimaryObjects**.
+filtered and exported like those of **IdentifyPrimaryObjects**. With seed objects, nuclei for instance, the module takes
+the place of **IdentifySecondaryObjects**: every seed gets one cell.
 
 |
 
@@ -28,14 +29,46 @@ What do I need?
 What do I get?
 ^^^^^^^^^^^^^^
 
-The objects, and these measurements:
+The objects; if you ask for them, the unsplit clumps as objects and two probability images; and these measurements:
 
-- *Count*: the number of objects in the image.
+**Object measurements**
+
 - *Location_Center_X, Location_Center_Y*: the centre of each object, in pixels.
 - *Number_Object_Number*: the number of each object, as in its label image.
+- *DeepSplit_MeanProbability*: the probability of being cell, averaged over the object's pixels, 0 to 1.
+- *DeepSplit_ContactShare*: the share of the object's outline that is in contact with other objects, 0 to 1, counted in
+  sides of pixels. The border of the image is part of the outline.
+- *DeepSplit_CutLength*: the length in pixels of the cuts that freed the object. Each border between two objects is a
+  cut, as without it they would be one piece.
+- *DeepSplit_TouchesBorder*: 1 if the object touches the border of the image or of its mask, else 0.
+- *Parent* and *Children*: which seed and which clump each object belongs to, and how many objects each seed and each
+  clump holds, so that *Children_(objects)_Count* of the clumps is the number of cells in a clump.
+
+Contact and cuts are measured with the contact pixels given back to the objects, whether or not they are in the result.
+Objects that were discarded, but not for being too small, count as well.
+
+**Image measurements**, each followed by the name of the objects
+
+- *Count*: the number of objects in the image.
+- *DeepSplit_Cuts*: the number of pairs of objects that share a border.
+- *DeepSplit_CutsByWatershed*: how many of them the watershed separated; the network separated the others. With seeds
+  it is all of them.
+- *DeepSplit_ModelName, DeepSplit_ModelSha256*: the model, and the SHA-256 of its file.
+- *DeepSplit_Version*: the version of DeepSplit.
+- *DeepSplit_Device*: the device that was used, and its type of numbers.
+- *DeepSplit_Tile*: the longest side, in pixels, of the tiles that the network saw. It is 1024, less if a graphics card
+  ran out of memory, and 0 for an image without contrast.
+- *DeepSplit_SecondsNetwork, DeepSplit_SecondsSplitting*: the time that each took, in seconds.
 
 Pixels outside the image's mask never belong to an object. An image without contrast gives no objects. An image or a
 setting that cannot be used stops the run with a message; it never gives an empty result.
+
+Volumes are not supported. Select *No* for *Process as 3D?* in **NamesAndTypes** to segment each plane as an image of
+its own, and use **TrackObjects** to join the planes' objects.
+
+In test mode, the network's result for the current image is kept: a change of thresholds, splitting, sizes or seeds
+shows at once. If a graphics card runs out of memory, smaller tiles are tried, and then the run stops; another device is
+never used in its place.
 
 References
 ^^^^^^^^^^
@@ -52,13 +85,17 @@ import logging
 import math
 import os.path
 import sys
+from html import escape
 from pathlib import Path
 
-from cellprofiler_core.module.image_segmentation import ImageSegmentation
+import numpy as np
+from cellprofiler_core.image import Image
 from cellprofiler_core.object import Objects
-from cellprofiler_core.setting import Binary, ValidationError
+from cellprofiler_core.setting import Binary, HTMLText, ValidationError
 from cellprofiler_core.setting.choice import Choice
-from cellprofiler_core.setting.text import Directory, Filename, Float
+from cellprofiler_core.setting.do_something import DoSomething
+from cellprofiler_core.setting.subscriber import LabelSubscriber
+from cellprofiler_core.setting.text import Directory, Filename, Float, ImageName, LabelName
 
 # deepsplit_core is light: it loads torch and scikit-image when the first image is segmented, not here.
 try:
@@ -70,17 +107,20 @@ except ImportError as error:
         f'"{sys.executable}" -m pip install .'
     ) from error
 
+from _deepsplit_measurements import DeepSplitMeasurements  # type: ignore[import-not-found]
+
 LOGGER = logging.getLogger(__name__)
 
 OWN_FILE = "Own weights file"
 DEVICES = {"Automatic": "auto", "CPU": "cpu", "CUDA": "cuda", "MPS": "mps"}
+CUT_COLOUR = (255, 0, 255)
 
 
 # Settings in, objects out; deepsplit_core does the work. A docstring here would hide the help text above.
-class DeepSplitSegment(ImageSegmentation):  # noqa: D101
+class DeepSplitSegment(DeepSplitMeasurements):  # noqa: D101
     module_name = "DeepSplitSegment"
     category = "Object Processing"
-    variable_revision_number = 1
+    variable_revision_number = 2
     doi = {
         "Please cite the following when using DeepSplitSegment:": "https://doi.org/10.1007/978-3-030-52791-4_13",
     }
@@ -88,6 +128,7 @@ class DeepSplitSegment(ImageSegmentation):  # noqa: D101
     def create_settings(self):
         """Make the settings; they are cheap, as CellProfiler instantiates every module that it finds."""
         super().create_settings()
+        self.last = deepsplit_core.LastPrediction()
         self.x_name.doc = "Select the grey image in which to find cells, for instance a nuclear or a membrane stain."
         self.y_name.doc = "Enter the name of the objects that this module makes."
 
@@ -101,7 +142,8 @@ Select the trained network:
 - *nuclei*: fluorescent nuclei, bright on a dark background; it comes with DeepSplit.
 - *{OWN_FILE}*: a *.safetensors* file that DeepSplit's training wrote.
 
-A model brings its own pre-processing, thresholds and cell diameter; nothing of it is guessed from your images.
+A model brings its own pre-processing, thresholds and cell diameter; nothing of it is guessed from your images. Below
+the choice you see what the model was trained on, under which licence, and how large its cells were.
 """,
         )
         self.weights_directory = Directory(
@@ -122,6 +164,7 @@ A model brings its own pre-processing, thresholds and cell diameter; nothing of 
 *(Used only with "{OWN_FILE}")* Select the weights file. CellProfiler checks at once that it is one of DeepSplit's.
 """,
         )
+        self.model_page = HTMLText("What the model is", size=(30, 3), doc="What the model's file says of itself.")
         self.diameter = Float(
             "Expected cell diameter",
             value=0.0,
@@ -166,16 +209,16 @@ contact between cells is at least this, 0 to 1; the default is 0.5. A lower valu
             value=0.0,
             minval=0.0,
             doc="""\
-Enter a diameter in pixels: objects with a smaller area than a disc of this diameter are dropped, before contact pixels
-are given back. The default, 0, takes the model's own limit; 1 keeps every object.
+Enter a diameter in pixels: objects with a smaller area than a disc of this diameter are discarded, before contact
+pixels are given back. The default, 0, takes the model's own limit (with seeds: no limit); 1 keeps every object.
 """,
         )
         self.discard_border = Binary(
             "Discard objects touching the border of the image?",
             False,
             doc="""\
-Select *Yes* to drop objects that touch the border of the image, as their shape is not known. The default is *No*.
-**MeasureObjectNeighbors** still counts the dropped objects as neighbours.
+Select *Yes* to discard objects that touch the border of the image, as their shape is not known. The default is *No*.
+**MeasureObjectNeighbors** still counts the discarded objects as neighbours.
 """,
         )
         self.watershed = Binary(
@@ -218,6 +261,83 @@ Select where the network runs:
 A device that is selected and missing stops the run; another one is never used in its place.
 """,
         )
+        self.test_button = DoSomething(
+            "Try the model on the device",
+            "Test",
+            self.on_test,
+            doc="Press the button to see on which device the model runs, in which numbers, and how long it takes.",
+        )
+        self.use_seeds = Binary(
+            "Use seed objects?",
+            False,
+            doc="""\
+Select *Yes* if you have found, for instance, the nuclei already. Each seed then gets exactly one object, which has its
+number and holds all of it; foreground without a seed is no object. Where two seeds share a piece of foreground, the cut
+follows the network's separation probability. Seeds that were discarded because they touch the border of the image still
+keep their pixels from the others, as in **IdentifySecondaryObjects**.
+
+If objects are discarded (below), the others are numbered without gaps: *Parent_(seeds)* tells which seed is whose.
+""",
+        )
+        self.seeds_name = LabelSubscriber(
+            "Select the seed objects",
+            "None",
+            doc="*(Used only with seeds)* Select the objects that get one object each, for instance the nuclei.",
+        )
+        self.largest_diameter = Float(
+            "Diameter of the largest object",
+            value=0.0,
+            minval=0.0,
+            doc="""\
+Enter a diameter in pixels: objects with a larger area than a disc of this diameter are discarded. The default, 0, is
+no limit. **MeasureObjectNeighbors** still counts the discarded objects as neighbours.
+""",
+        )
+        self.discard_mask_border = Binary(
+            "Discard objects touching the border of the mask?",
+            False,
+            doc="""\
+Select *Yes* to discard objects that touch the border of the image's mask, for instance that of a well or of a region
+that **MaskImage** left, as they may be cut off. The default is *No*.
+""",
+        )
+        self.fill_holes = Binary(
+            "Fill holes in objects?",
+            True,
+            doc="""\
+Select *Yes* (the default) to fill holes inside single objects, up to the model's own largest hole. Select *No* to leave
+them.
+""",
+        )
+        self.wants_clumps = Binary(
+            "Name the unsplit clumps as objects?",
+            False,
+            doc="""\
+Select *Yes* to keep the pieces of foreground as they were before they were split, as objects that are parents of the
+cells. *Children_(cells)_Count* of a clump is the number of cells in it. A clump has at least one cell that was kept.
+""",
+        )
+        self.clumps_name = LabelName(
+            "Name the clumps", "Clumps", doc="*(Used only with clumps)* Enter the name of the unsplit pieces."
+        )
+        self.wants_probabilities = Binary(
+            "Keep the probability images?",
+            False,
+            doc="""\
+Select *Yes* to keep, as two images, what the network says: for each pixel the probability of being cell, and of being
+contact between cells. Values are 0 to 1, never stretched, so that they can be compared between images.
+""",
+        )
+        self.segmentation_name = ImageName(
+            "Name the segmentation probability",
+            "CellProbability",
+            doc="*(Used only with probability images)* Enter the name of the image of the probability of being cell.",
+        )
+        self.separation_name = ImageName(
+            "Name the separation probability",
+            "ContactProbability",
+            doc="*(Used only with probability images)* Enter the name of the image of the probability of contact.",
+        )
 
     def settings(self):
         """Return the settings as they are stored: by position, so that new ones go to the end."""
@@ -236,18 +356,62 @@ A device that is selected and missing stops the run; another one is never used i
             self.longest_cut,
             self.contact_to_cells,
             self.device,
+            # Revision 2
+            self.use_seeds,
+            self.seeds_name,
+            self.largest_diameter,
+            self.discard_mask_border,
+            self.fill_holes,
+            self.wants_clumps,
+            self.clumps_name,
+            self.wants_probabilities,
+            self.segmentation_name,
+            self.separation_name,
         ]
 
     def visible_settings(self):
-        """Return the settings that are in use."""
-        hidden = []
-        if self.model.value != OWN_FILE:
-            hidden += [self.weights_directory, self.weights_file]
-        if self.use_model_thresholds.value:
-            hidden += [self.segmentation_threshold, self.separation_threshold]
-        if not self.watershed.value:
-            hidden += [self.longest_cut]
-        return [setting for setting in self.settings() if not any(setting is other for other in hidden)]
+        """Return the settings that are in use, in the order in which they are thought about."""
+        own_file = self.model.value == OWN_FILE
+        own_thresholds = not self.use_model_thresholds.value
+        shape_splits = not self.use_seeds.value
+        self.model_page.content = self.describe_model()
+        return [
+            *super().settings(),
+            self.model,
+            *([self.weights_directory, self.weights_file] if own_file else []),
+            self.model_page,
+            self.diameter,
+            self.use_model_thresholds,
+            *([self.segmentation_threshold, self.separation_threshold] if own_thresholds else []),
+            self.use_seeds,
+            *([self.seeds_name] if self.use_seeds.value else []),
+            *([self.watershed] if shape_splits else []),
+            *([self.longest_cut] if shape_splits and self.watershed.value else []),
+            *([self.contact_to_cells] if shape_splits else []),
+            self.fill_holes,
+            self.smallest_diameter,
+            self.largest_diameter,
+            self.discard_border,
+            self.discard_mask_border,
+            self.wants_clumps,
+            *([self.clumps_name] if self.wants_clumps.value else []),
+            self.wants_probabilities,
+            *([self.segmentation_name, self.separation_name] if self.wants_probabilities.value else []),
+            self.device,
+            self.test_button,
+        ]
+
+    def upgrade_settings(self, setting_values, variable_revision_number, module_name):
+        """Add to the settings of an older pipeline what it did not know, so that it gives its old result."""
+        if variable_revision_number == 1:
+            no_seeds, no_limit, no_mask_border, fill_holes = ["No", "None"], ["0.0"], ["No"], ["Yes"]
+            no_clumps, no_probabilities = ["No", "Clumps"], ["No", "CellProbability", "ContactProbability"]
+            setting_values = [
+                *setting_values,
+                *(no_seeds + no_limit + no_mask_border + fill_holes + no_clumps + no_probabilities),
+            ]
+            variable_revision_number = 2
+        return setting_values, variable_revision_number
 
     def validate_module(self, pipeline):
         """Find a wrong setting while the pipeline is being made, without torch."""
@@ -256,14 +420,53 @@ A device that is selected and missing stops the run; another one is never used i
                 f"The expected cell diameter is {self.diameter.value} pixels: enter at least 1, or 0 for as trained.",
                 self.diameter,
             )
-        if self.model.value != OWN_FILE:
-            return
-        if not self.weights_file.value:
-            raise ValidationError("No weights file is selected: select one, or a bundled model.", self.weights_file)
+        if 0 < self.largest_diameter.value < self.smallest_diameter.value:
+            raise ValidationError(
+                f"The largest object's diameter is {self.largest_diameter.value} pixels, the smallest one's "
+                f"{self.smallest_diameter.value}: enter a larger diameter, or 0 for no limit.",
+                self.largest_diameter,
+            )
+        self.validate_names()
         try:
-            deepsplit_core.read_card(Path(self.weights_path()))
+            card = self.read_card()
         except deepsplit_core.WeightsError as error:
-            raise ValidationError(str(error), self.weights_file) from error
+            setting = self.weights_file if self.model.value == OWN_FILE else self.model
+            raise ValidationError(str(error), setting) from error
+        try:
+            deepsplit_core.scale_of(self.config(), card)
+        except ValueError as error:
+            raise ValidationError(str(error), self.diameter) from error
+
+    def validate_names(self):
+        """Find objects, or images, that have one name: CellProfiler itself does not look for them."""
+        objects, images = [self.y_name], [self.x_name]
+        if self.use_seeds.value:
+            objects.insert(0, self.seeds_name)
+        if self.wants_clumps.value:
+            objects.append(self.clumps_name)
+        if self.wants_probabilities.value:
+            images += [self.segmentation_name, self.separation_name]
+        for kind, settings in (("objects", objects), ("images", images)):
+            for i, setting in enumerate(settings):
+                if setting.value in [other.value for other in settings[:i]]:
+                    raise ValidationError(
+                        f"Two {kind} of this module have the name {setting.value}: enter another.", setting
+                    )
+
+    def read_card(self):
+        """Read what the model's file says of itself; that takes a quarter of a millisecond."""
+        if self.model.value != OWN_FILE:
+            return deepsplit_core.read_card(deepsplit_core.weights.find(self.model.value))
+        if not self.weights_file.value:
+            raise deepsplit_core.WeightsError("No weights file is selected: select one, or a bundled model.")
+        return deepsplit_core.read_card(Path(self.weights_path()))
+
+    def describe_model(self):
+        """Return what the model is, as HTML."""
+        try:
+            return deepsplit_core.card_page(self.read_card())
+        except deepsplit_core.WeightsError as error:
+            return escape(str(error))
 
     def weights_path(self):
         """Return the path of the user's own weights file."""
@@ -272,19 +475,37 @@ A device that is selected and missing stops the run; another one is never used i
     def config(self):
         """Translate the settings; None stands for the model's own value."""
         own = self.use_model_thresholds.value
-        smallest = self.smallest_diameter.value
         return deepsplit_core.SegmentConfig(
             model=self.weights_path() if self.model.value == OWN_FILE else self.model.value,
             diameter=self.diameter.value,
             device=DEVICES[self.device.value],
             segmentation_threshold=None if own else self.segmentation_threshold.value,
             separation_threshold=None if own else self.separation_threshold.value,
-            smallest_cell=math.pi / 4 * smallest**2 if smallest else None,
+            smallest_cell=disc_area(self.smallest_diameter.value) or None,
+            largest_cell=disc_area(self.largest_diameter.value) or None,
+            largest_hole=None if self.fill_holes.value else 0.0,
             longest_cut=self.longest_cut.value or None,
             watershed=self.watershed.value,
             contact_to_cells=self.contact_to_cells.value,
             discard_border=self.discard_border.value,
+            discard_mask_border=self.discard_mask_border.value,
         )
+
+    def on_test(self):
+        """Show what would be used, in a window."""
+        import wx
+
+        with wx.BusyCursor():
+            message = self.test_device()
+        wx.MessageBox(message, self.module_name)
+
+    def test_device(self):
+        """Return a sentence on what would be used and how long it takes, or why it cannot be used."""
+        try:
+            config = self.config()
+            return deepsplit_core.try_device(config.model, config.device)
+        except (ImportError, RuntimeError, ValueError) as error:
+            return f"The model cannot be run as it is set.\n\n{error}"
 
     def run(self, workspace):
         """Segment one image. What goes wrong stops the run: an empty result would look like success."""
@@ -295,47 +516,104 @@ A device that is selected and missing stops the run; another one is never used i
                 f"The image {self.x_name.value} is a volume (shape {pixels.shape}), but DeepSplitSegment needs single "
                 'planes: select "No" for "Process as 3D?" in NamesAndTypes, so that every plane is an image of its own.'
             )
-        config = self.config()
-        prediction = deepsplit_core.predict(pixels, config, image.mask if image.has_mask else None)
-        found = deepsplit_core.split_prediction(prediction, config)
+        config, seeds = self.config(), self.find_seeds(workspace, pixels.shape)
+        mask = image.mask if image.has_mask else None
+        if workspace.pipeline.test_mode:
+            prediction = self.last.predict(deepsplit_core.predict, pixels, config, mask)
+        else:
+            prediction = deepsplit_core.predict(pixels, config, mask)
+        found = deepsplit_core.split_prediction(prediction, config, seeds)
 
-        objects = Objects()
-        objects.segmented = found.labels
-        # What was discarded at the border is still a neighbour to MeasureObjectNeighbors.
-        objects.unedited_segmented = found.all_labels
-        objects.small_removed_segmented = found.all_labels
-        objects.parent_image = image
-        workspace.object_set.add_objects(objects, self.y_name.value)
-        self.add_measurements(workspace)
+        # What was discarded is still a neighbour to MeasureObjectNeighbors, unless it was too small.
+        self.add_objects(
+            workspace, image, self.y_name.value, found.labels, found.small_removed_labels, found.all_labels
+        )
+        if seeds is not None:
+            self.relate(workspace, self.seeds_name.value, found.seeds)
+        if self.wants_clumps.value:
+            clumps = deepsplit_core.find_clumps(found)
+            self.add_objects(
+                workspace, image, self.clumps_name.value, clumps.labels, clumps.all_labels, clumps.all_labels
+            )
+            self.relate(workspace, self.clumps_name.value, clumps.clump_of_cell)
+        if self.wants_probabilities.value:
+            for setting, probability in zip((self.segmentation_name, self.separation_name), prediction.probabilities):
+                # A copy: the kept prediction stays as it is, whatever later modules do to the image.
+                workspace.image_set.add(setting.value, Image(probability.copy(), parent_image=image, convert=False))
+        measured = deepsplit_core.measure_cells(found)
+        self.add_features(workspace, found, measured)
 
-        device = f"{prediction.device} {prediction.dtype}"
         seconds = prediction.seconds + found.seconds
         LOGGER.info(
-            "DeepSplitSegment: model %s (sha256 %s) on %s: %d %s, %d cuts, %.2f s",
-            config.model, prediction.sha256[:12], device, objects.count, self.y_name.value, found.n_cuts, seconds,
+            "DeepSplitSegment: model %s (sha256 %s) on %s %s in tiles of %d: %d %s, %d cuts, %.2f s",
+            config.model, prediction.sha256[:12], prediction.device, prediction.dtype, prediction.tile,
+            found.numbers.size, self.y_name.value, measured.n_cuts, seconds,
         )  # fmt: skip
         if self.show_window:
-            workspace.display_data.x_data = pixels
-            workspace.display_data.y_data = found.labels
-            workspace.display_data.dimensions = image.dimensions
-            workspace.display_data.table = [
-                ["Cells", str(objects.count)],
-                ["Cells dropped at the border", str(int(found.all_labels.max(initial=0)) - objects.count)],
-                ["Cuts by watershed", str(found.n_cuts)],
-                ["Model", config.model],
-                ["Device", device],
-                ["Seconds", f"{seconds:.2f}"],
-            ]
+            self.prepare_display(workspace.display_data, image, found, measured)
+
+    def find_seeds(self, workspace, shape):
+        """Return the seeds, or None if they are not used."""
+        if not self.use_seeds.value:
+            return None
+        objects = workspace.object_set.get_objects(self.seeds_name.value)
+        if objects.segmented.shape != shape:
+            raise ValueError(
+                f"The seeds {self.seeds_name.value} have the shape {objects.segmented.shape}, the image "
+                f"{self.x_name.value} {shape}, but they must be equal: use Crop, Resize or ResizeObjects."
+            )
+        return deepsplit_core.combine_seeds(objects.segmented, objects.unedited_segmented)
+
+    def add_objects(self, workspace, image, name, labels, small_removed, unedited):
+        """Add objects, and measure their number and places."""
+        objects = Objects()
+        objects.segmented = labels
+        objects.small_removed_segmented = small_removed
+        objects.unedited_segmented = unedited
+        objects.parent_image = image
+        workspace.object_set.add_objects(objects, name)
+        self.add_measurements(workspace, name)
+
+    def prepare_display(self, data, image, found, measured):
+        """Keep what `display` draws: plain values, as they may come from another process."""
+        prediction = found.prediction
+        data.x_data, data.y_data, data.dimensions = image.pixel_data, found.labels, image.dimensions
+        data.discarded = np.where(found.labels == 0, found.all_labels, 0)
+        data.cuts = deepsplit_core.border_pixels(found.touching).astype(np.uint8)
+        data.segmentation, data.separation = prediction.probabilities
+        areas = np.bincount(found.labels.ravel())[1:]
+        diameter = 2 * math.sqrt(np.median(areas) / math.pi) if areas.size else 0.0
+        data.table = [
+            ["Objects", str(areas.size)],
+            ["Discarded", str(len(np.unique(data.discarded[data.discarded > 0])))],
+            ["Median diameter", f"{diameter:.1f} pixels"],
+            ["Cuts", str(measured.n_cuts)],
+            ["Cuts by watershed", str(found.n_cuts)],
+            ["Model", prediction.card.name],
+            ["Device", f"{prediction.device} {prediction.dtype}"],
+            ["Seconds", f"{prediction.seconds + found.seconds:.2f}"],
+        ]
 
     def display(self, workspace, figure):
-        """Draw the image, the objects' outlines over it, the objects, and a table."""
+        """Draw the image, outlines and cuts over it, a table, the objects, and the two probabilities."""
         data, name = workspace.display_data, self.y_name.value
-        figure.set_subplots((2, 2), dimensions=data.dimensions)
+        figure.set_subplots((3, 2), dimensions=data.dimensions)
         axes = figure.subplot_imshow_grayscale(0, 0, data.x_data, self.x_name.value)
-        outlines = [{"name": name, "labels": [data.y_data]}]
-        figure.subplot_imshow_grayscale(0, 1, data.x_data, f"{name} outlines", cplabels=outlines, sharexy=axes)
-        figure.subplot_imshow_labels(1, 0, data.y_data, name, sharexy=axes)
-        figure.subplot_table(1, 1, [[value] for _, value in data.table], row_labels=[label for label, _ in data.table])
+        outlines = [
+            {"name": name, "labels": [data.y_data]},
+            {"name": "Discarded", "labels": [data.discarded]},
+            {"name": "Cuts", "labels": [data.cuts], "outline_color": CUT_COLOUR},
+        ]
+        figure.subplot_imshow_grayscale(
+            1, 0, data.x_data, f"{name}: outlines, cuts in magenta", cplabels=outlines, sharexy=axes
+        )
+        figure.subplot_table(2, 0, [[value] for _, value in data.table], row_labels=[label for label, _ in data.table])
+        figure.subplot_imshow_labels(0, 1, data.y_data, name, sharexy=axes)
+        for x, title, probability in (
+            (1, "Probability of cell, 0 to 1", data.segmentation),
+            (2, "Probability of contact, 0 to 1", data.separation),
+        ):
+            figure.subplot_imshow_grayscale(x, 1, probability, title, normalize=False, vmin=0, vmax=1, sharexy=axes)
 
     def prepare_to_create_batch(self, workspace, fn_alter_path):
         """Rewrite the weights folder for the machines that a batch file is made for."""
@@ -345,3 +623,8 @@ A device that is selected and missing stops the run; another one is never used i
     def volumetric(self):
         """Return that volumes are not supported."""
         return False
+
+
+def disc_area(diameter):
+    """Return the area of a disc in square pixels."""
+    return math.pi / 4 * diameter**2

@@ -1,12 +1,14 @@
 """The network over a whole image: tiled equals whole, whatever the size."""
 
 import copy
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from networks import random_network
 
+from deepsplit_core import inference
 from deepsplit_core.config import TilingConfig
 from deepsplit_core.inference import predict, resize
 from deepsplit_core.weights import load_model
@@ -138,3 +140,82 @@ def test_resize_averages_where_it_shrinks():
 def test_resize_of_and_to_single_pixels(shape):
     np.testing.assert_allclose(resize(np.full((2, *shape), 0.25, np.float32), (3, 2)), np.full((2, 3, 2), 0.25), 1e-6)
     assert resize(noise((2, 9, 8)), shape).shape == (2, *shape)
+
+
+# Memory of the graphics card, which a network that refuses large tiles stands for
+
+
+class SmallMemory(torch.nn.Module):
+    """A network on a graphics card that has room for tiles up to a size."""
+
+    multiple, n_outputs = 16, 2
+
+    def __init__(self, largest, error):
+        super().__init__()
+        self.largest, self.error, self.seen = largest, error, []
+
+    def forward(self, pixels):
+        self.seen.append(tuple(pixels.shape[-2:]))
+        if max(pixels.shape[-2:]) > self.largest:
+            raise self.error
+        return torch.cat([pixels, -pixels], dim=1)
+
+
+class Card(NamedTuple):
+    """What `predict_in_memory` needs to know of a device that this machine does not have."""
+
+    type: str = "cuda"
+
+
+@pytest.fixture
+def on_a_card(monkeypatch):
+    """Run `predict_in_memory` as on a graphics card, with a network that has little memory."""
+
+    def run(network, image, device="cuda", tile=1024):
+        def on_cpu(network, image, _, dtype, tiling):
+            return predict(network, image, CPU, dtype, tiling)
+
+        monkeypatch.setattr(inference, "predict", on_cpu)
+        return inference.predict_in_memory(network, image, Card(device), FLOAT, TilingConfig(tile=tile))
+
+    return run
+
+
+OUT_OF_MEMORY = [
+    ("cuda", torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")),
+    ("mps", RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)")),
+]
+
+
+@pytest.mark.parametrize(("device", "error"), OUT_OF_MEMORY)
+def test_a_card_out_of_memory_gets_smaller_tiles(on_a_card, caplog, device, error):
+    image = noise((1100, 700))
+    network = SmallMemory(300, error)
+    found, tile = on_a_card(network, image, device)
+    assert tile == 256
+    assert [max(shape) for shape in network.seen[:3]] == [704, 464, 256]
+    np.testing.assert_allclose(found[0], 1 / (1 + np.exp(-image)), atol=1e-6)  # nothing is missing
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert "out of memory with tiles of 1024 pixels: trying 512" in caplog.text
+
+
+def test_enough_memory_keeps_the_tile(on_a_card, caplog):
+    assert on_a_card(SmallMemory(1024, None), noise((1100, 700)))[1] == 1024
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("device", "error"), OUT_OF_MEMORY)
+def test_too_little_memory_for_any_tile_is_an_error_with_its_cure(on_a_card, device, error):
+    network = SmallMemory(100, error)
+    with pytest.raises(RuntimeError, match=r"too little free memory for a tile of 256 .*workers.*select the CPU"):
+        on_a_card(network, noise((1100, 700)), device)
+    assert max(network.seen[-1]) == 256
+
+
+def test_other_errors_and_those_of_the_processor_stop_at_once(on_a_card):
+    for device, error in (("cuda", RuntimeError("an illegal memory access")), ("cpu", OUT_OF_MEMORY[0][1])):
+        network = SmallMemory(100, error)
+        with pytest.raises(RuntimeError) as caught:
+            on_a_card(network, noise((300, 300)), device)
+        assert caught.value is error
+        assert len(network.seen) == 1

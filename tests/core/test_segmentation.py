@@ -6,7 +6,7 @@ from drawing import as_sets, contact, disc, discs, grid_of_pairs, photograph
 from networks import CONTACT_GREY, card_of, wired_network, write_weights
 
 import deepsplit_core
-from deepsplit_core import SegmentConfig, SplittingConfig, evaluate, predict, segment, split_prediction
+from deepsplit_core import Seeds, SegmentConfig, SplittingConfig, evaluate, predict, segment, split_prediction
 from deepsplit_core.weights import read_card
 
 PAIR = discs((40, 60), [(20, 18, 12), (20, 40, 12)])
@@ -134,6 +134,115 @@ def test_cells_at_the_border_are_discarded_if_so_asked(wired_weights):
     assert as_sets(inner) == as_sets(np.where(truth == 2, 1, 0))
 
 
+# What is discarded, and what is left of it
+
+
+def drawn_sizes():
+    """A large, a middle and a tiny cell inside, and a middle one at the border."""
+    truth = discs((60, 80), [(25, 25, 16), (25, 60, 8), (50, 60, 2), (56, 20, 8)])
+    return truth, truth.astype(bool).astype(np.float32)
+
+
+def test_each_kind_of_discarded_cell_is_where_it_belongs(wired_weights):
+    truth, image = drawn_sizes()
+    large, middle, tiny, border = range(1, 5)
+
+    def cells(*kept):
+        return as_sets(np.where(np.isin(truth, kept), truth, 0))
+
+    found = run(image, wired_weights, smallest_cell=50, largest_cell=500, discard_border=True, watershed=False)
+    assert as_sets(found.labels) == cells(middle)
+    assert as_sets(found.small_removed_labels) == cells(large, middle, border)
+    assert as_sets(found.all_labels) == cells(large, middle, border, tiny)
+    for labels in (found.labels, found.small_removed_labels, found.all_labels):
+        assert np.array_equal(np.unique(labels), np.arange(labels.max() + 1))
+    (number,) = found.numbers
+    assert np.array_equal(found.small_removed_labels == number, found.labels == 1)
+
+
+def test_the_largest_cell_is_a_limit_that_is_still_kept(wired_weights):
+    truth, image = drawn_sizes()
+    area = int((truth == 1).sum())
+    assert run(image, wired_weights, watershed=False, largest_cell=area).labels.max() == 4
+    assert run(image, wired_weights, watershed=False, largest_cell=area - 1).labels.max() == 3
+
+
+def test_cells_at_the_border_of_the_mask_are_discarded_if_so_asked(wired_weights):
+    truth, image = drawn_sizes()
+    mask = np.ones(truth.shape, bool)
+    mask[:, 62:] = False  # through the middle cell, beside the tiny one
+    assert run(image, wired_weights, mask, watershed=False, smallest_cell=1).labels.max() == 4
+    found = run(image, wired_weights, mask, watershed=False, smallest_cell=1, discard_mask_border=True)
+    assert as_sets(found.labels) == as_sets(np.where(np.isin(truth, (1, 4)), truth, 0))
+    found = run(image, wired_weights, mask, watershed=False, smallest_cell=1, discard_border=True)
+    assert found.labels.max() == 3
+
+
+def test_a_largest_cell_below_the_smallest_is_refused():
+    with pytest.raises(ValueError, match=r"largest_cell is 10, but it must be at least the smallest cell \(20\)"):
+        SegmentConfig(smallest_cell=20, largest_cell=10)
+
+
+# Seeds
+
+
+def seeded(weights, seeds, n=None, image=None, **settings):
+    config = SegmentConfig(model=str(weights), device="cpu", **settings)
+    image = drawn(PAIR) if image is None else image
+    return split_prediction(predict(image, config), config, Seeds(seeds, int(seeds.max()) if n is None else n))
+
+
+def test_cells_have_the_numbers_of_their_seeds(wired_weights):
+    seeds = np.zeros(PAIR.shape, np.int32)
+    seeds[20, 40], seeds[20, 18] = 1, 2
+    found = seeded(wired_weights, seeds)
+    assert found.seeds.tolist() == [1, 2]
+    assert (found.labels[20, 40], found.labels[20, 18]) == (1, 2)
+    assert as_sets(found.labels) == as_sets(PAIR)
+
+
+def test_a_discarded_cell_leaves_no_gap_in_the_numbers(wired_weights):
+    truth = discs((60, 80), [(4, 12, 9), (30, 40, 9), (30, 65, 9)])  # the first at the border
+    seeds = discs((60, 80), [(4, 12, 2), (30, 40, 2), (30, 65, 2)])
+    found = seeded(wired_weights, seeds, image=drawn(truth), discard_border=True)
+    assert found.seeds.tolist() == [2, 3]
+    assert np.array_equal(found.labels, np.where(truth > 1, truth - 1, 0))
+    assert np.array_equal(found.small_removed_labels, truth)
+
+
+def test_cells_of_discarded_seeds_keep_their_pixels_and_are_discarded(wired_weights):
+    seeds = np.zeros(PAIR.shape, np.int32)
+    seeds[20, 18], seeds[20, 40] = 1, 2
+    found = seeded(wired_weights, seeds, n=1)
+    assert found.seeds.tolist() == [1]
+    assert as_sets(found.labels) == as_sets(np.where(PAIR == 1, 1, 0))
+    assert as_sets(found.small_removed_labels) == as_sets(PAIR)
+
+
+def test_the_models_smallest_cell_does_not_drop_a_seed_and_the_users_does(wired_weights):
+    seeds = np.zeros(PAIR.shape, np.int32)
+    seeds[1, 1] = 1  # one pixel, outside the foreground; the card's smallest cell has 5
+    assert seeded(wired_weights, seeds).labels.sum() == 1
+    found = seeded(wired_weights, seeds, smallest_cell=2)
+    assert (found.labels.max(), found.small_removed_labels.max(), found.all_labels.max()) == (0, 0, 1)
+
+
+def test_a_seed_outside_the_mask_has_no_cell(wired_weights):
+    seeds = np.zeros(PAIR.shape, np.int32)
+    seeds[20, 18], seeds[20, 40] = 1, 2
+    mask = np.ones(PAIR.shape, bool)
+    mask[:, :35] = False
+    config = SegmentConfig(model=str(wired_weights), device="cpu")
+    found = split_prediction(predict(drawn(PAIR), config, mask), config, Seeds(seeds, 2))
+    assert found.seeds.tolist() == [2]
+    assert not found.labels[~mask].any()
+
+
+def test_seeds_of_another_shape_are_refused(wired_weights):
+    with pytest.raises(ValueError, match=r"seeds have the shape \(3, 4\), the image \(40, 60\)"):
+        seeded(wired_weights, np.zeros((3, 4), np.int32))
+
+
 # Expected diameter
 
 
@@ -155,13 +264,13 @@ def test_network_sees_the_rescaled_image(wired_weights, monkeypatch):
     from deepsplit_core import inference
 
     seen = []
-    original = inference.predict
+    original = inference.predict_in_memory
 
     def spy(network, image, *rest):
         seen.append(image.shape)
         return original(network, image, *rest)
 
-    monkeypatch.setattr(inference, "predict", spy)
+    monkeypatch.setattr(inference, "predict_in_memory", spy)
     run(drawn(PAIR), wired_weights, diameter=20)
     run(drawn(PAIR), wired_weights, diameter=5)
     run(drawn(PAIR), wired_weights)
@@ -240,6 +349,8 @@ def test_prediction_tells_how_it_was_made(wired_weights):
     assert (prediction.device, prediction.scale) == ("cpu", 1.0)
     assert prediction.dtype in ("float32", "bfloat16")
     assert len(prediction.sha256) == 64
+    assert prediction.tile == 1024
+    assert run(np.ones((9, 9)), wired_weights).prediction.tile == 0  # the network did not run
     assert prediction.seconds > 0
 
 

@@ -6,12 +6,13 @@ from drawing import as_sets, contact, disc, discs, grid_of_pairs, perfect_probab
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 
 from deepsplit_core.config import SplittingConfig
+from deepsplit_core.outlines import borders
 from deepsplit_core.splitting import (
-    _borders,
     consecutive,
-    drop_at_border,
+    distance_inside,
     drop_small,
     fill_holes,
     give_back,
@@ -145,7 +146,7 @@ def test_segments_below_the_limit_are_dropped_and_those_at_it_stay():
 
 def test_touching_discs_are_cut_along_their_short_border():
     truth = discs((40, 60), [(20, 18, 12), (20, 40, 12)])
-    labels, n_cuts = split(probabilities_of(truth > 0), SplittingConfig(longest_cut=14))
+    labels, n_cuts, *_ = split(probabilities_of(truth > 0), SplittingConfig(longest_cut=14))
     assert n_cuts == 1
     assert labels.max() == 2
     # The cut is where the drawing's border is, to a pixel on each side.
@@ -164,16 +165,8 @@ def test_border_at_the_limit_is_cut_and_above_it_is_not():
     mask[:, :19], mask[:, 20:], mask[8:13, 19] = True, True, True
     for longest_cut, n_cells in ((5, 2), (4.9, 1)):
         config = SplittingConfig(longest_cut=longest_cut, seed_distance=6)
-        labels, n_cuts = split(probabilities_of(mask), config)
+        labels, n_cuts, *_ = split(probabilities_of(mask), config)
         assert (labels.max(), n_cuts) == (n_cells, n_cells - 1)
-
-
-def test_slanted_border_has_its_true_length():
-    # A staircase of 3 pixel sides down and 4 across: the line that it stands for is 5 long.
-    regions = picture("1111112 1111222 1122222")
-    pairs, lengths = _borders(regions)
-    assert pairs.tolist() == [[1, 2]]
-    assert lengths == pytest.approx([5])
 
 
 @pytest.mark.parametrize("degrees", [0, 10, 33, 45, 70, 90])
@@ -182,7 +175,7 @@ def test_long_cell_wider_than_the_longest_cut_is_not_cut(degrees):
     angle = np.deg2rad(degrees)
     along, across = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
     bar = (abs(along) <= 90) & (abs(across) <= 6)
-    labels, n_cuts = split(probabilities_of(bar), SplittingConfig(longest_cut=8, seed_distance=6))
+    labels, n_cuts, *_ = split(probabilities_of(bar), SplittingConfig(longest_cut=8, seed_distance=6))
     assert (labels.max(), n_cuts) == (1, 0)
 
 
@@ -193,7 +186,7 @@ def test_thin_cell_is_not_cut_although_its_borders_are_short(degrees, width):
     angle = np.deg2rad(degrees)
     along, across = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
     bar = (abs(along) <= 40) & (abs(across) <= width / 2)
-    labels, n_cuts = split(probabilities_of(bar), SplittingConfig(longest_cut=20, seed_distance=5))
+    labels, n_cuts, *_ = split(probabilities_of(bar), SplittingConfig(longest_cut=20, seed_distance=5))
     assert (labels.max(), n_cuts) == (1, 0)
 
 
@@ -219,7 +212,7 @@ def test_ellipse_has_one_centre(axes, degrees):
 
 def test_watershed_can_be_switched_off():
     truth = discs((40, 60), [(20, 18, 12), (20, 40, 12)])
-    labels, n_cuts = split(probabilities_of(truth > 0), SplittingConfig(longest_cut=14, watershed=False))
+    labels, n_cuts, *_ = split(probabilities_of(truth > 0), SplittingConfig(longest_cut=14, watershed=False))
     assert (labels.max(), n_cuts) == (1, 0)
 
 
@@ -234,7 +227,7 @@ def test_no_piece_below_the_smallest_cell_is_cut_off():
 
 def test_chain_of_three_discs_has_two_cuts():
     truth = discs((40, 90), [(20, 18, 12), (20, 40, 12), (20, 62, 12)])
-    labels, n_cuts = split(probabilities_of(truth > 0), SplittingConfig(longest_cut=14))
+    labels, n_cuts, *_ = split(probabilities_of(truth > 0), SplittingConfig(longest_cut=14))
     assert (labels.max(), n_cuts) == (3, 2)
 
 
@@ -249,7 +242,7 @@ def test_count_does_not_depend_on_the_orientation(n_quarters, flip):
     circles, shape = grid_of_pairs(2, 3)
     mask = discs(shape, circles) > 0
     turned = np.rot90(mask[:, ::-1] if flip else mask, n_quarters)
-    labels, n_cuts = split(probabilities_of(turned), SplittingConfig(longest_cut=12))
+    labels, n_cuts, *_ = split(probabilities_of(turned), SplittingConfig(longest_cut=12))
     assert (labels.max(), n_cuts) == (12, 6)
 
 
@@ -306,7 +299,7 @@ masks = arrays(
 def test_properties_of_any_probabilities(probabilities):
     config = SplittingConfig(smallest_cell=3, largest_hole=0, longest_cut=3, seed_distance=2)
     before = probabilities.copy()
-    labels, n_cuts = split(probabilities, config)
+    labels, n_cuts, *_ = split(probabilities, config)
     assert np.array_equal(probabilities, before)  # the caller's array is not modified
     assert labels.shape == probabilities.shape[1:]
     assert not labels[probabilities[0] < 0.5].any()  # no pixel outside the foreground is invented
@@ -353,24 +346,41 @@ def test_more_than_65535_cells_keep_their_labels():
     assert labels[-2, -2] == 267**2
 
 
-# Border
+# What is kept beside the cells
 
 
-def test_cells_at_the_border_are_dropped_and_the_others_renumbered():
-    labels = picture(
-        """
-        11.....
-        11.2...
-        ...2.3.
-        4....3.
-        .......
-        """
-    )
-    assert drop_at_border(labels).tolist() == picture("....... ...1... ...1.2. .....2. .......").tolist()
+def test_touching_has_the_contact_and_the_numbers_of_the_cells():
+    truth = discs((40, 60), [(20, 18, 12), (20, 40, 12)])
+    with_gap = split(perfect_probabilities(truth), SplittingConfig(contact_to_cells=False))
+    inside = with_gap.labels > 0
+    assert as_sets(with_gap.touching) == as_sets(truth)
+    assert np.array_equal(with_gap.touching[inside], with_gap.labels[inside])
+    without_gap = split(perfect_probabilities(truth), SplittingConfig())
+    assert np.array_equal(without_gap.touching, without_gap.labels)
 
 
-@pytest.mark.parametrize("edge", [np.s_[0, 2], np.s_[-1, 2], np.s_[2, 0], np.s_[2, -1]])
-def test_each_edge_is_a_border(edge):
-    labels = np.zeros((5, 5), np.int32)
-    labels[edge] = 1
-    assert not drop_at_border(labels).any()
+def test_small_segments_are_told_apart_from_cells():
+    mask = picture("1111.2. 1111... .....33 .....33") > 0
+    labels, _, _, small = split(probabilities_of(mask), SplittingConfig(smallest_cell=3, watershed=False))
+    assert labels.tolist() == picture("1111... 1111... .....22 .....22").tolist()
+    assert (small > 0).tolist() == (picture(".....1. ....... ....... .......") > 0).tolist()
+
+
+def test_cuts_are_counted_as_pairs_of_cells():
+    truth = discs((90, 90), [(20, 20, 12), (20, 42, 12), (42, 20, 12), (42, 42, 12)])
+    labels, n_cuts, *_ = split(probabilities_of(truth > 0), SplittingConfig(longest_cut=14, largest_hole=0))
+    assert labels.max() == 4
+    assert n_cuts == len(borders(labels).pairs) == 4
+
+
+@given(masks)
+def test_distance_inside_is_that_of_the_whole_image(probabilities):
+    segments = label_segments(np.kron(probabilities[0], np.ones((7, 9))) > 0)  # few segments for its pixels
+    if not segments.all():  # an image without background has no distance to it
+        expected = ndimage.distance_transform_edt(segments > 0).astype(np.float32)
+        assert np.array_equal(distance_inside(segments), expected)
+
+
+def test_distance_inside_of_many_tiny_segments():
+    segments = label_segments(np.indices((80, 80)).sum(axis=0) % 2 > 0)
+    assert np.array_equal(distance_inside(segments), (segments > 0).astype(np.float32))

@@ -253,6 +253,8 @@ def test_file_of_a_later_version(tmp_path, content):
         ({"diameter": float("nan")}, "diameter"),
         ({"diameter": "20"}, "diameter"),
         ({"diameter": None}, "diameter"),
+        ({"data": "CC0 images"}, "training images are no list"),
+        ({"data": ["CC0 images"]}, "training images are no list"),
     ],
     ids=str,
 )

@@ -1,0 +1,25 @@
+"""A card as a short page of HTML, for a window in which a model is chosen."""
+
+from __future__ import annotations
+
+from html import escape
+
+from .weights import Card
+
+
+def card_page(card: Card) -> str:
+    """Tell what a model is for, what it was trained on, under which licence, and how large its cells were.
+
+    The page is simple enough for the HTML window of wx. Whatever the card says is shown as text.
+    """
+    rows = [
+        ("Model", f"{card.name}: {card.description}"),
+        ("Cell diameter", f"{card.diameter:g} pixels"),
+        ("Trained on", "; ".join(_data_set(entry) for entry in card.data) or "not recorded"),
+    ]
+    return "<br>".join(f"<b>{title}:</b> {escape(text)}" for title, text in rows)
+
+
+def _data_set(entry: dict[str, object]) -> str:
+    images = f", {entry['images']} images" if "images" in entry else ""
+    return f"{entry.get('name', 'without a name')} (licence {entry.get('licence', 'not recorded')}{images})"

@@ -1,0 +1,46 @@
+"""The pieces of foreground as they were before they were split, and which cells each became."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .segmentation import Segmentation
+from .splitting import label_segments
+
+
+class Clumps(NamedTuple):
+    """The unsplit pieces of one image.
+
+    Attributes
+    ----------
+    labels : (Y, X) int32 array
+        0 = background, 1..n = one piece each that holds a cell which was kept.
+    all_labels : (Y, X) int32 array
+        The same, and the pieces all of whose cells were discarded; with numbers of its own.
+    clump_of_cell : (n_cells,) int array
+        The number in `labels` of the piece that each cell lies in.
+    """
+
+    labels: np.ndarray
+    all_labels: np.ndarray
+    clump_of_cell: np.ndarray
+
+
+def find_clumps(found: Segmentation) -> Clumps:
+    """Join the cells again with all the foreground between them, in 4-connected pieces.
+
+    Foreground without a cell that was large enough is no clump.
+    """
+    foreground = found.prediction.probabilities[0] >= found.splitting.segmentation_threshold
+    pieces = label_segments(foreground | (found.touching > 0))
+    n_pieces = int(pieces.max(initial=0))
+
+    piece_of_cell = np.zeros(found.numbers.size + 1, np.int32)
+    piece_of_cell[found.labels] = pieces  # one piece for each cell: any of its pixels will do
+    holds_cell, holds_kept = np.zeros((2, n_pieces + 1), bool)
+    holds_cell[pieces[found.touching > 0]] = True
+    holds_kept[piece_of_cell[1:]] = True
+    all_numbers, numbers = (np.where(holds, np.cumsum(holds), 0).astype(np.int32) for holds in (holds_cell, holds_kept))
+    return Clumps(numbers[pieces], all_numbers[pieces], numbers[piece_of_cell[1:]])

@@ -1,0 +1,46 @@
+"""A try of a model on a device: what would be used, and how long one tile takes."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from .config import TilingConfig
+from .weights import load_model
+
+
+def try_device(model: str, device: str, n_times: int = 2) -> str:
+    """Run the network on one tile of noise, and tell in a sentence what it ran on and how long it took.
+
+    Parameters
+    ----------
+    model : str
+        Name of a bundled model, or path of a weights file.
+    device : str
+        See `devices.choose_device`.
+    n_times : int
+        The shortest time counts: the first run on a graphics card prepares it.
+
+    Raises
+    ------
+    ValueError, RuntimeError, ImportError
+        As `load_model`; or the device is out of memory.
+    """
+    loaded = load_model(model, device)
+    # Imported once the model is there, so that a missing torch is reported by load_model.
+    from .devices import describe, product_name
+    from .inference import predict_in_memory
+
+    tile = TilingConfig().tile
+    image = np.random.default_rng(0).random((tile, tile), np.float32)
+    seconds = []
+    for _ in range(n_times):
+        start = time.perf_counter()
+        _, tile = predict_in_memory(loaded.network, image, loaded.device, loaded.dtype, TilingConfig(tile=tile))
+        seconds.append(time.perf_counter() - start)
+    where, dtype = describe(loaded.device, loaded.dtype)
+    return (
+        f"The model {loaded.card.name} runs on {where} ({product_name(loaded.device)}) in {dtype}: "
+        f"{min(seconds):.2f} s for an image of {image.shape[0]} x {image.shape[1]} pixels in tiles of {tile}."
+    )

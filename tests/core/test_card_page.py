@@ -1,0 +1,27 @@
+"""A card as HTML."""
+
+import dataclasses
+
+from networks import card_of, random_network
+
+from deepsplit_core import card_page, read_card
+from deepsplit_core.weights import find
+
+
+def test_the_page_of_the_bundled_model():
+    page = card_page(read_card(find("nuclei")))
+    assert "<b>Model:</b> nuclei: Fluorescent nuclei" in page
+    assert "<b>Cell diameter:</b> 25.1 pixels" in page
+    assert "dsb2018 (licence CC0, 428 images); bbbc039 (licence CC0, 88 images)" in page
+
+
+def test_what_a_card_says_is_text_and_no_markup():
+    card = dataclasses.replace(card_of(random_network()), name="<img src=x>", data=[{"name": "a<b>", "licence": "&"}])
+    page = card_page(card)
+    assert "<img" not in page and "a<b>" not in page
+    assert "&lt;img src=x&gt;" in page and "a&lt;b&gt; (licence &amp;)" in page
+
+
+def test_a_card_that_does_not_say_what_it_was_trained_on():
+    assert "<b>Trained on:</b> not recorded" in card_page(card_of(random_network()))
+    assert "without a name (licence not recorded)" in card_page(card_of(random_network(), data=[{}]))
