@@ -26,7 +26,9 @@ def read_job(job: Path) -> Dict[str, Table]:
     """Read the tables with a row for each image or object; Experiment.csv tells of the run, not of images."""
     tables = {path.name: read_table(path) for path in sorted(job.glob("*.csv")) if path.name != "Experiment.csv"}
     if "Image.csv" not in tables:
-        raise ValueError(f"{job} holds no Image.csv: that job has failed or is not done. Run it again, or leave it out.")
+        raise ValueError(
+            f"{job} holds no Image.csv: that job has failed or is not done. Run it again, or leave it out."
+        )
     return tables
 
 
@@ -49,7 +51,9 @@ def join(jobs: List[Path]) -> Dict[str, Table]:
                 raise ValueError(f"Image {number} is in {seen[number]} and in {job}: give each image once.")
             seen[number] = job
         tables = tables or {name: (columns, []) for name, (columns, _) in found.items()}
-        if {name: columns for name, (columns, _) in found.items()} != {name: table[0] for name, table in tables.items()}:
+        if {name: columns for name, (columns, _) in found.items()} != {
+            name: table[0] for name, table in tables.items()
+        }:
             raise ValueError(f"{job} has other tables or columns than {jobs[0]}: join jobs of one pipeline only.")
         for name, (_, rows) in found.items():
             tables[name][1].extend(rows)

@@ -1,6 +1,8 @@
 """A screen without a monitor, and CellProfiler's real window on it, driven by keys and looked at by pictures."""
 
+import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,9 +13,11 @@ from pathlib import Path
 from imageio import v2 as imageio
 
 START = Path(__file__).with_name("start_cellprofiler.py")
-PROGRAMS = ("Xvfb", "openbox", "xdotool", "import")
-# What the log says when something went wrong, and the one of them that is harmless: MySQL is not installed.
-TROUBLE = ("Traceback", "Could not load", "Failed to load pipeline", "Error detected during run of module")
+PROGRAMS = ("Xvfb", "openbox", "xdotool", "import", "setpriv")
+IS_5 = importlib.util.find_spec("cellprofiler_library") is not None
+# What the log says when something went wrong. That MySQL is not installed is harmless, see requirements/README.md.
+TROUBLE = re.compile("^Traceback|Could not load|Failed to load pipeline|Error detected during run of module", re.M)
+MYSQL = re.compile(r"^Traceback .*\n.*exporttodatabase\.py.*\n.*import MySQLdb\nModuleNotFoundError.*\n", re.M)
 
 # Without these, dialogs wait for an answer at start. Both versions read such a file, in different folders.
 PREFERENCES = r"""
@@ -107,6 +111,10 @@ class CellProfiler:
         found = self.xdotool("search", "--onlyvisible", "--name", title)
         return found[-1] if found else None
 
+    def windows(self):
+        """Return all visible windows; some of CellProfiler's dialogs have no title to be found by."""
+        return set(self.xdotool("search", "--onlyvisible", "--pid", self.process.pid))
+
     def wait_for_window(self, title, seconds=30):
         """Return the window, or raise; what the screen shows instead is kept as a picture."""
 
@@ -132,13 +140,18 @@ class CellProfiler:
 
     def picture(self, window, name):
         """Take a picture of a window: (Y, X, 3) uint8. It is kept in the folder of pictures."""
+        if window != "root":  # what lies above a window would be in its picture
+            self.xdotool("windowraise", window)
+            time.sleep(0.3)
         path = self.pictures / f"{name}.png"
         subprocess.run(["import", "-window", window, str(path)], env=self.environment, check=True, timeout=20)
         return imageio.imread(path)[..., :3]
 
     def trouble(self):
-        """Return the lines of the log that tell of something that went wrong."""
-        return [line for line in self.log.read_text(errors="replace").splitlines() if any(t in line for t in TROUBLE)]
+        """Return what the log tells of something that went wrong, from there to its end."""
+        log = MYSQL.sub("", self.log.read_text(errors="replace"))
+        found = TROUBLE.search(log)
+        return [log[found.start() :]] if found else []
 
     def workers(self):
         """Return the process ids of the analysis workers."""
@@ -148,10 +161,9 @@ class CellProfiler:
 @contextmanager
 def cellprofiler(display, folder, pictures, plugins, *options):
     """CellProfiler's window with the options of its command line; `folder` gets its home and its log."""
-    is_5 = "cellprofiler_library" in sys.modules
-    settings = folder / "home" / ".config" / ("CellProfiler" if is_5 else "") / "CellProfilerLocal.cfg"
+    settings = folder / "home" / ".config" / ("CellProfiler" if IS_5 else "") / "CellProfilerLocal.cfg"
     settings.parent.mkdir(parents=True)
-    settings.write_text(PREFERENCES.format(no_updates="Disabled" if is_5 else 0, plugins=plugins))
+    settings.write_text(PREFERENCES.format(no_updates="Disabled" if IS_5 else 0, plugins=plugins))
     environment = {**os.environ, "DISPLAY": display, "HOME": str(folder / "home")}
     log = folder / "cellprofiler.log"
     command = [sys.executable, START, *options]

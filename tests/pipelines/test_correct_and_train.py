@@ -1,5 +1,7 @@
 """The pipeline `correct_and_train`: what a person leaves of the cells is what training reads."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tifffile
@@ -25,9 +27,10 @@ Workspace.interaction_request = answer
 @pytest.fixture(scope="module")
 def corrected(demo, run_example, annotated, tmp_path_factory):
     """The output folder, and the labels of each image before the correction."""
-    plugins, found = tmp_path_factory.mktemp("plugins"), tmp_path_factory.mktemp("found")
-    plugin = (demo.PLUGINS / "deepsplitsegment.py").read_text(encoding="utf-8")
-    (plugins / "deepsplitsegment.py").write_text(plugin + ANSWER.format(folder=found), encoding="utf-8")
+    found = tmp_path_factory.mktemp("found")
+    plugins = shutil.copytree(demo.PLUGINS, tmp_path_factory.mktemp("copy") / "plugins")
+    with open(plugins / "deepsplitsegment.py", "a", encoding="utf-8") as plugin:
+        plugin.write(ANSWER.format(folder=found))
     output = tmp_path_factory.mktemp("corrected")
     run_example("correct_and_train", annotated / "images", output, plugins=plugins)
     return output, [np.load(found / f"{number}.npy") for number in (1, 2)]
