@@ -13,13 +13,14 @@ sys.path.insert(0, str(ROOT / "example_pipelines" / "cell_shape"))  # run_demo
 
 import run_demo  # noqa: E402
 import window  # noqa: E402
+from start_cellprofiler import WX  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def display(tmp_path_factory):
     missing = [program for program in window.PROGRAMS if shutil.which(program) is None]
-    if missing or not window.WX.is_dir():
-        pytest.fail(f"{', '.join([*missing, str(window.WX)])} missing: `make test-gui` installs what it needs.")
+    if missing or not WX.is_dir():
+        pytest.fail(f"{', '.join([*missing, str(WX)])} missing: `make test-gui` installs what it needs.")
     with window.screen(tmp_path_factory.mktemp("screen")) as name:
         yield name
 
@@ -64,12 +65,13 @@ def open_example(display, pictures, images, tmp_path):
     @contextmanager
     def opened(name, *options):
         pipeline = ROOT / "example_pipelines" / name / f"{name}.cppipe"
-        folders = ("images", "labels") if name == "compare" else ("images",)
-        files = [path for folder in folders for path in sorted((images / folder).iterdir())]
+        # Annotations would be taken for images where a pipeline does not ask for them.
+        folder = images if name == "compare" else images / "images"
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
         listed = tmp_path / "files.txt"
         listed.write_text("".join(f"{path}\n" for path in files))
         (tmp_path / "output").mkdir()
-        options = ("-p", pipeline, "-i", images, "-o", tmp_path / "output", "--file-list", listed, *options)
+        options = ("-p", pipeline, "-i", folder, "-o", tmp_path / "output", "--file-list", listed, *options)
         with window.cellprofiler(display, tmp_path, pictures, ROOT / "plugins", *options) as opened_window:
             yield opened_window
 

@@ -81,7 +81,7 @@ def screen(folder):
     """A display of its own with a window manager; gives its name, for instance ":1"."""
     read, write = os.pipe()
     # Without -noreset it ends with its first client.
-    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1000x24", "-nolisten", "tcp", "-noreset"]
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1200x24", "-nolisten", "tcp", "-noreset"]
     with running(command, folder / "xvfb.log", pass_fds=[write]):
         os.close(write)
         with open(read) as pipe:
@@ -97,7 +97,7 @@ class CellProfiler:
     def __init__(self, process, environment, log, pictures):
         self.process, self.environment, self.log, self.pictures = process, environment, log, pictures
         self.main = self.wait_for_window("^CellProfiler [0-9]", 60)
-        self.xdotool("windowsize", "--sync", self.main, 1500, 900, "windowmove", self.main, 10, 40)
+        self.xdotool("windowsize", "--sync", self.main, 1500, 1100, "windowmove", self.main, 10, 40)
         self.xdotool("windowactivate", "--sync", self.main)
 
     def xdotool(self, *arguments):
