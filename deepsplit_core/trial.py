@@ -15,10 +15,8 @@ def try_device(model: str, device: str, n_times: int = 2) -> str:
 
     Parameters
     ----------
-    model : str
-        Name of a bundled model, or path of a weights file.
-    device : str
-        See `devices.choose_device`.
+    model, device : str
+        As `weights.load_model`.
     n_times : int
         The shortest time counts: the first run on a graphics card prepares it.
 

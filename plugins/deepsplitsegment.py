@@ -164,7 +164,9 @@ the choice you see what the model was trained on, under which licence, and how l
 *(Used only with "{OWN_FILE}")* Select the weights file. CellProfiler checks at once that it is one of DeepSplit's.
 """,
         )
-        self.model_page = HTMLText("What the model is", size=(30, 3), doc="What the model's file says of itself.")
+        self.model_page = HTMLText(
+            "What the model is", size=(30, 3), doc="What the file of the selected model says of itself."
+        )
         self.diameter = Float(
             "Expected cell diameter",
             value=0.0,
@@ -516,12 +518,8 @@ contact between cells. Values are 0 to 1, never stretched, so that they can be c
                 f"The image {self.x_name.value} is a volume (shape {pixels.shape}), but DeepSplitSegment needs single "
                 'planes: select "No" for "Process as 3D?" in NamesAndTypes, so that every plane is an image of its own.'
             )
-        config, seeds = self.config(), self.find_seeds(workspace, pixels.shape)
-        mask = image.mask if image.has_mask else None
-        if workspace.pipeline.test_mode:
-            prediction = self.last.predict(deepsplit_core.predict, pixels, config, mask)
-        else:
-            prediction = deepsplit_core.predict(pixels, config, mask)
+        config, seeds = self.config(), self.find_seeds(workspace, pixels.shape[:2])
+        prediction = self.predict(workspace.pipeline, image, config)
         found = deepsplit_core.split_prediction(prediction, config, seeds)
 
         # What was discarded is still a neighbour to MeasureObjectNeighbors, unless it was too small.
@@ -551,6 +549,14 @@ contact between cells. Values are 0 to 1, never stretched, so that they can be c
         )  # fmt: skip
         if self.show_window:
             self.prepare_display(workspace.display_data, image, found, measured)
+
+    def predict(self, pipeline, image, config):
+        """Return what the network says of the image; in test mode, without running it again for the same."""
+        predict = deepsplit_core.predict
+        mask = image.mask if image.has_mask else None
+        if pipeline.test_mode:
+            return self.last.predict(predict, image.pixel_data, config, mask)
+        return predict(image.pixel_data, config, mask)
 
     def find_seeds(self, workspace, shape):
         """Return the seeds, or None if they are not used."""

@@ -39,7 +39,7 @@ def test_cellprofiler_finds_it():
     assert not [name for name, _ in badmodules if "deepsplit" in name]
     module = instantiate_module("DeepSplitSegment")
     assert module.category == "Object Processing"
-    assert module.variable_revision_number == 1
+    assert module.variable_revision_number == 2
     assert not module.volumetric()
 
 
@@ -59,14 +59,14 @@ def test_a_missing_library_is_named_with_its_cure(root, tiny_weights):
 
 def test_every_setting_has_help(make_module):
     module = make_module()
-    for setting in module.settings():
+    for setting in [*module.settings(), *module.visible_settings()]:
         assert len(setting.doc) > 40, setting.text
     page = module.get_help()
     assert "Respects masks" in page  # the text on top of the plugin
     assert "System Message" not in page  # docutils' mark of broken markup
 
 
-@pytest.mark.parametrize("name", ["diameter", "smallest_diameter", "longest_cut"])
+@pytest.mark.parametrize("name", ["diameter", "smallest_diameter", "largest_diameter", "longest_cut"])
 def test_lengths_say_their_unit_and_default(make_module, name):
     doc = getattr(make_module(), name).doc
     assert "pixels" in doc

@@ -1,8 +1,11 @@
 """Settings become a SegmentConfig, are stored by position, are hidden when unused, and are checked at design time."""
 
+import contextlib
 import io
 import math
 import struct
+import sys
+import types
 
 import pytest
 from cellprofiler_core.pipeline import Pipeline
@@ -11,8 +14,8 @@ from cellprofiler_core.setting import ValidationError
 import deepsplit_core
 from deepsplit_core import SegmentConfig
 
-# The file format of revision 1. Settings may be added at the end; see upgrade_settings for anything else.
-REVISION_1 = [
+# The file format. Settings may be added at the end, with a new revision; see upgrade_settings for anything else.
+REVISION_2 = [
     "x_name",
     "y_name",
     "model",
@@ -28,6 +31,16 @@ REVISION_1 = [
     "longest_cut",
     "contact_to_cells",
     "device",
+    "use_seeds",
+    "seeds_name",
+    "largest_diameter",
+    "discard_mask_border",
+    "fill_holes",
+    "wants_clumps",
+    "clumps_name",
+    "wants_probabilities",
+    "segmentation_name",
+    "separation_name",
 ]
 CHANGED = {
     "x_name": "Actin",
@@ -45,6 +58,16 @@ CHANGED = {
     "longest_cut": 7.25,
     "contact_to_cells": False,
     "device": "CPU",
+    "use_seeds": True,
+    "seeds_name": "Nuclei",
+    "largest_diameter": 55.5,
+    "discard_mask_border": True,
+    "fill_holes": False,
+    "wants_clumps": True,
+    "clumps_name": "Heaps",
+    "wants_probabilities": True,
+    "segmentation_name": "P",
+    "separation_name": "Q",
 }
 
 
@@ -62,7 +85,11 @@ def test_defaults_are_the_models_own(make_module):
             {"segmentation_threshold": 0.2, "separation_threshold": 0.0},
         ),
         ({"smallest_diameter": 10.0}, {"smallest_cell": 25 * math.pi}),
+        ({"largest_diameter": 10.0}, {"largest_cell": 25 * math.pi}),
         ({"longest_cut": 6.5}, {"longest_cut": 6.5}),
+        ({}, {"largest_hole": None, "smallest_cell": None, "largest_cell": None, "longest_cut": None}),
+        ({"fill_holes": False}, {"largest_hole": 0.0}),
+        ({"discard_mask_border": True}, {"discard_mask_border": True}),
         ({"watershed": False}, {"watershed": False}),
         ({"contact_to_cells": False}, {"contact_to_cells": False}),
         ({"discard_border": True}, {"discard_border": True}),
@@ -85,13 +112,13 @@ def test_bundled_models_can_be_chosen(make_module):
     assert make_module().model.choices == [*sorted(deepsplit_core.bundled_models()), "Own weights file"]
 
 
-def test_positions_are_those_of_revision_1(make_module):
+def test_positions_are_those_of_revision_2(make_module):
     module = make_module()
-    assert [id(setting) for setting in module.settings()] == [id(getattr(module, name)) for name in REVISION_1]
+    assert [id(setting) for setting in module.settings()] == [id(getattr(module, name)) for name in REVISION_2]
 
 
 def test_a_saved_pipeline_keeps_every_setting(make_module):
-    assert set(CHANGED) == set(REVISION_1)
+    assert set(CHANGED) == set(REVISION_2)
     module = make_module(**CHANGED)
     module.set_module_num(1)
     saved, loaded = Pipeline(), Pipeline()
@@ -101,7 +128,7 @@ def test_a_saved_pipeline_keeps_every_setting(make_module):
     text.seek(0)
     loaded.load(text)
     (copy,) = loaded.modules()
-    assert {name: getattr(copy, name).value for name in REVISION_1} == CHANGED
+    assert {name: getattr(copy, name).value for name in REVISION_2} == CHANGED
     assert copy.config() == module.config()
 
 
@@ -112,6 +139,10 @@ def test_a_saved_pipeline_keeps_every_setting(make_module):
         ({"model": "Own weights file"}, ["weights_directory", "weights_file"], ["segmentation_threshold"]),
         ({"use_model_thresholds": False}, ["segmentation_threshold", "separation_threshold"], ["weights_file"]),
         ({"watershed": False}, ["contact_to_cells"], ["longest_cut"]),
+        ({}, ["use_seeds", "model_page", "test_button"], ["seeds_name", "clumps_name", "segmentation_name"]),
+        ({"use_seeds": True}, ["seeds_name"], ["watershed", "longest_cut", "contact_to_cells"]),
+        ({"wants_clumps": True}, ["clumps_name"], ["segmentation_name"]),
+        ({"wants_probabilities": True}, ["segmentation_name", "separation_name"], ["clumps_name"]),
     ],
 )
 def test_unused_settings_are_hidden(make_module, settings, shown, hidden):
@@ -119,6 +150,72 @@ def test_unused_settings_are_hidden(make_module, settings, shown, hidden):
     visible = [id(setting) for setting in module.visible_settings()]
     assert all(id(getattr(module, name)) in visible for name in shown)
     assert not any(id(getattr(module, name)) in visible for name in hidden)
+
+
+def test_no_stored_setting_is_shown_twice_or_never(make_module):
+    everything = {"model": "Own weights file", "use_model_thresholds": False, "wants_clumps": True}
+    shown = []
+    for use_seeds in (False, True):
+        module = make_module(**everything, wants_probabilities=True, use_seeds=use_seeds)
+        visible = [id(setting) for setting in module.visible_settings()]
+        assert len(visible) == len(set(visible))
+        shown += [name for name in REVISION_2 if id(getattr(module, name)) in visible]
+    assert set(shown) == set(REVISION_2)
+
+
+# What the model is
+
+
+def test_the_panel_shows_what_the_bundled_model_is(make_module):
+    module = make_module()
+    module.visible_settings()
+    assert "25.1 pixels" in module.model_page.content
+    assert "bbbc039 (licence CC0" in module.model_page.content
+
+
+def test_the_panel_shows_what_an_own_file_is_and_what_is_wrong_with_it(make_module, own_file, tiny_weights):
+    module = make_module(**own_file(tiny_weights))
+    module.visible_settings()
+    assert "tiny: Made for the tests" in module.model_page.content
+    tiny_weights.unlink()
+    module.visible_settings()
+    assert "tiny.safetensors cannot be read: No such file" in module.model_page.content
+    module.weights_file.value = ""
+    module.visible_settings()
+    assert "No weights file is selected" in module.model_page.content
+
+
+# The button
+
+
+def test_the_button_tells_what_would_be_used(make_module, own_file, tiny_weights, monkeypatch):
+    asked = []
+    monkeypatch.setattr(deepsplit_core, "try_device", lambda *asked_for: asked.append(asked_for) or "It runs.")
+    assert make_module(**own_file(tiny_weights), device="CUDA").test_device() == "It runs."
+    assert asked == [(str(tiny_weights), "cuda")]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ImportError, deepsplit_core.WeightsError])
+def test_the_button_tells_why_the_model_cannot_be_run(make_module, monkeypatch, error):
+    def fail(*_):
+        raise error("no such device: choose another")
+
+    monkeypatch.setattr(deepsplit_core, "try_device", fail)
+    assert make_module().test_device().endswith("\n\nno such device: choose another")
+
+
+def test_the_button_opens_a_window(make_module, monkeypatch):
+    shown = []
+    wx = types.ModuleType("wx")
+    wx.BusyCursor = contextlib.nullcontext
+    wx.MessageBox = lambda *message: shown.append(message)
+    monkeypatch.setitem(sys.modules, "wx", wx)
+    monkeypatch.setattr(deepsplit_core, "try_device", lambda *_: "It runs.")
+    make_module().test_button.on_event_fired()
+    assert shown == [("It runs.", "DeepSplitSegment")]
+
+
+# Design time
 
 
 def header(text):
@@ -171,6 +268,42 @@ def test_a_diameter_below_one_pixel_is_found_at_design_time(make_module):
     assert caught.value.get_setting() is module.diameter
 
 
+def test_a_diameter_far_from_the_models_is_found_at_design_time(make_module):
+    module = make_module(diameter=500.0)
+    with pytest.raises(ValidationError, match="500 pixels, but the model's cells have 25.1") as caught:
+        module.validate_module(Pipeline())
+    assert caught.value.get_setting() is module.diameter
+
+
+def test_a_largest_object_below_the_smallest_is_found_at_design_time(make_module):
+    module = make_module(smallest_diameter=20.0, largest_diameter=19.5)
+    with pytest.raises(ValidationError, match="19.5 pixels, the smallest one's 20.0") as caught:
+        module.validate_module(Pipeline())
+    assert caught.value.get_setting() is module.largest_diameter
+    make_module(smallest_diameter=20.0, largest_diameter=20.0).validate_module(Pipeline())
+    make_module(smallest_diameter=20.0, largest_diameter=0.0).validate_module(Pipeline())
+
+
+@pytest.mark.parametrize(
+    ("settings", "culprit", "name"),
+    [
+        ({"use_seeds": True, "seeds_name": "Nuclei"}, "y_name", "Nuclei"),
+        ({"wants_clumps": True, "clumps_name": "Nuclei"}, "clumps_name", "Nuclei"),
+        ({"wants_clumps": True, "use_seeds": True, "seeds_name": "Clumps"}, "clumps_name", "Clumps"),
+        ({"wants_probabilities": True, "segmentation_name": "DNA"}, "segmentation_name", "DNA"),
+        ({"wants_probabilities": True, "separation_name": "CellProbability"}, "separation_name", "CellProbability"),
+    ],
+)
+def test_equal_names_are_found_at_design_time(make_module, settings, culprit, name):
+    module = make_module(**settings)
+    with pytest.raises(ValidationError, match=f"have the name {name}: enter another") as caught:
+        module.validate_module(Pipeline())
+    assert caught.value.get_setting() is getattr(module, culprit)
+    for switch in ("use_seeds", "wants_clumps", "wants_probabilities"):
+        getattr(module, switch).value = False
+    module.validate_module(Pipeline())  # names that are not in use do not matter
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -180,6 +313,7 @@ def test_a_diameter_below_one_pixel_is_found_at_design_time(make_module):
         ("segmentation_threshold", 1.5),
         ("separation_threshold", -0.1),
         ("smallest_diameter", -1.0),
+        ("largest_diameter", -1.0),
         ("longest_cut", -1.0),
     ],
 )
