@@ -7,13 +7,13 @@ import tifffile
 from window import wait_for
 
 # Where the names of the settings stand in the main window, as (rows, columns) of its picture.
-NAMES_OF_SETTINGS = np.s_[150:850, 240:560]
+NAMES_OF_SETTINGS = np.s_[150:1080, 240:560]
 
 
-def rows_of_text(picture):
-    """Count the lines of dark text on a light ground."""
-    dark = (picture.max(axis=-1) < 128).any(axis=1)
-    return int(np.count_nonzero(np.diff(dark.astype(int)) == 1))
+def names_of_settings(picture):
+    """The rows in which lines of dark text on a light ground begin, in the main window."""
+    dark = (picture[NAMES_OF_SETTINGS].max(axis=-1) < 128).any(axis=1)
+    return NAMES_OF_SETTINGS[0].start + np.flatnonzero(np.diff(dark.astype(int)) == 1)
 
 
 def share_of_colour(picture):
@@ -34,7 +34,7 @@ def step_through_deepsplit(cellprofiler, name):
     cellprofiler.press("F5")  # test mode begins at the first module after the input modules, and shows it
     wait_for(
         "the settings of DeepSplitSegment",
-        lambda: rows_of_text(cellprofiler.picture(cellprofiler.main, f"{name}_settings")[NAMES_OF_SETTINGS]) > 10,
+        lambda: len(names_of_settings(cellprofiler.picture(cellprofiler.main, f"{name}_settings"))) > 15,
         20,
     )
     cellprofiler.press("F6")
@@ -47,7 +47,18 @@ def step_through_deepsplit(cellprofiler, name):
     assert cellprofiler.trouble() == []
 
 
-@pytest.mark.parametrize("name", ["cell_shape", "compare", "batch"])
+def test_the_device_can_be_tried(open_example):
+    with open_example("cell_shape") as cellprofiler:
+        step_through_deepsplit(cellprofiler, "cell_shape")
+        # The button is the last of the settings.
+        row = int(names_of_settings(cellprofiler.picture(cellprofiler.main, "cell_shape_settings"))[-1])
+        cellprofiler.click(cellprofiler.main, 608, row + 5)
+        answer = cellprofiler.wait_for_window("^DeepSplitSegment$")
+        cellprofiler.picture(answer, "device")
+        assert cellprofiler.trouble() == []
+
+
+@pytest.mark.parametrize("name", ["compare", "batch"])
 def test_an_example_opens_and_steps(open_example, name):
     with open_example(name) as cellprofiler:
         step_through_deepsplit(cellprofiler, name)
