@@ -30,20 +30,19 @@ def measured(path):
 
 
 def step_through_deepsplit(cellprofiler, name):
-    """Enter test mode and run DeepSplitSegment; its settings and its result must be seen."""
-    cellprofiler.press("F5")  # test mode begins at the first module after the input modules, and shows it
-    wait_for(
-        "the settings of DeepSplitSegment",
-        lambda: len(names_of_settings(cellprofiler.picture(cellprofiler.main, f"{name}_settings"))) > 15,
-        20,
-    )
-    cellprofiler.press("F6")
+    """Enter test mode and run DeepSplitSegment: its result and its settings must be seen."""
+    before = cellprofiler.picture(cellprofiler.main, f"{name}_open")
+    cellprofiler.press("F5", "F6")  # test mode begins at the first module after the input modules
     shown = cellprofiler.wait_for_window("^DeepSplitSegment #5, image cycle #1", 90)
     wait_for(
         "objects in the window of DeepSplitSegment",
         lambda: share_of_colour(cellprofiler.picture(shown, f"{name}_module")) > 0.005,
         20,
     )
+    cellprofiler.fit()
+    settings = cellprofiler.picture(cellprofiler.main, f"{name}_settings")
+    assert len(names_of_settings(settings)) > 15
+    assert not np.array_equal(settings[NAMES_OF_SETTINGS], before[NAMES_OF_SETTINGS])
     assert cellprofiler.trouble() == []
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from imageio import v2 as imageio
 
 START = Path(__file__).with_name("start_cellprofiler.py")
+WIDTH, HEIGHT = 1500, 1100  # of the main window: all settings of DeepSplitSegment fit in
 PROGRAMS = ("Xvfb", "openbox", "xdotool", "import", "setpriv")
 IS_5 = importlib.util.find_spec("cellprofiler_library") is not None
 # What the log says when something went wrong. That MySQL is not installed is harmless, see requirements/README.md.
@@ -97,7 +98,19 @@ class CellProfiler:
     def __init__(self, process, environment, log, pictures):
         self.process, self.environment, self.log, self.pictures = process, environment, log, pictures
         self.main = self.wait_for_window("^CellProfiler [0-9]", 60)
-        self.xdotool("windowsize", "--sync", self.main, 1500, 1100, "windowmove", self.main, 10, 40)
+        self.fit()
+
+    def fit(self):
+        """Bring the main window to the front in its full size; CellProfiler 5 sets its own for a while."""
+
+        def fits():
+            geometry = self.xdotool("getwindowgeometry", "--shell", self.main)
+            if {f"WIDTH={WIDTH}", f"HEIGHT={HEIGHT}"} <= set(geometry):
+                return True
+            self.xdotool("windowsize", self.main, WIDTH, HEIGHT, "windowmove", self.main, 10, 40)
+            return False
+
+        wait_for("the full size of the main window", fits, 20)
         self.xdotool("windowactivate", "--sync", self.main)
 
     def xdotool(self, *arguments):
@@ -131,7 +144,7 @@ class CellProfiler:
 
     def press(self, *keys):
         """Press keys in the main window."""
-        self.xdotool("windowactivate", "--sync", self.main)
+        self.fit()
         for key in keys:
             self.xdotool("key", key)
 
