@@ -49,9 +49,11 @@ def step_through_deepsplit(cellprofiler, name):
 def test_the_device_can_be_tried(open_example):
     with open_example("cell_shape") as cellprofiler:
         step_through_deepsplit(cellprofiler, "cell_shape")
-        # The button is the last of the settings.
-        row = int(names_of_settings(cellprofiler.picture(cellprofiler.main, "cell_shape_settings"))[-1])
-        cellprofiler.click(cellprofiler.main, 608, row + 5)
+        # The button is the last of the settings, and its word the last before the help buttons.
+        settings = cellprofiler.picture(cellprofiler.main, "cell_shape_settings")
+        row = names_of_settings(settings)[-1]
+        (columns,) = np.nonzero((settings[row : row + 12, 240:1000].max(axis=-1) < 128).any(axis=0))
+        cellprofiler.click(cellprofiler.main, 240 + columns[-1], row + 5)
         answer = cellprofiler.wait_for_window("^DeepSplitSegment$")
         cellprofiler.picture(answer, "device")
         assert cellprofiler.trouble() == []

@@ -16,9 +16,15 @@ START = Path(__file__).with_name("start_cellprofiler.py")
 WIDTH, HEIGHT = 1500, 1100  # of the main window: all settings of DeepSplitSegment fit in
 PROGRAMS = ("Xvfb", "openbox", "xdotool", "import", "setpriv")
 IS_5 = importlib.util.find_spec("cellprofiler_library") is not None
-# What the log says when something went wrong. That MySQL is not installed is harmless, see requirements/README.md.
+# What the log says when something went wrong.
 TROUBLE = re.compile("^Traceback|Could not load|Failed to load pipeline|Error detected during run of module", re.M)
-MYSQL = re.compile(r"^Traceback .*\n.*exporttodatabase\.py.*\n.*import MySQLdb\nModuleNotFoundError.*\n", re.M)
+HARMLESS = (
+    # MySQL is not installed, see requirements/README.md.
+    r"^Traceback .*\n.*exporttodatabase\.py.*\n.*import MySQLdb\nModuleNotFoundError.*\n",
+    # CellProfiler 5, at the end of an analysis: a worker asks for work when the answering socket is closed already.
+    r"^Exception in thread AnalysisRunner\.jobserver.*\nTraceback.*\n"
+    r"(?: .*\n)+zmq\.error\.ZMQError: Socket operation on non-socket\n",
+)
 
 # Without these, dialogs wait for an answer at start. Both versions read such a file, in different folders.
 PREFERENCES = r"""
@@ -162,7 +168,7 @@ class CellProfiler:
 
     def trouble(self):
         """Return what the log tells of something that went wrong, from there to its end."""
-        log = MYSQL.sub("", self.log.read_text(errors="replace"))
+        log = re.sub("|".join(HARMLESS), "", self.log.read_text(errors="replace"), flags=re.M)
         found = TROUBLE.search(log)
         return [log[found.start() :]] if found else []
 
