@@ -5,10 +5,10 @@ BIN := .venv/bin
 BIN5 := .venv-cp5/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint env env5 env39 lock clean
+.PHONY: help demo test test-gui lint env env5 env39 lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z0-9-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: env ## segment the example images with CellProfiler 4
 	$(BIN)/python example_pipelines/cell_shape/run_demo.py
@@ -21,6 +21,14 @@ test: env env5 ## run all tests, and the module's in CellProfiler 5 too
 	echo "== CellProfiler 4: all tests"; $(BIN)/python -m pytest || status=$$?; \
 	echo "== CellProfiler 5: tests/plugin, tests/pipelines"; \
 	$(BIN5)/python -m pytest tests/plugin tests/pipelines || status=$$?; \
+	exit $$status
+
+# pytest leaves tests/gui out unless it is named (norecursedirs).
+test-gui: env env5 ## run CellProfiler's real windows, 4 and 5 (Debian; installs packages if root)
+	@tests/gui/packages.sh
+	@status=0; \
+	echo "== CellProfiler 4: its window"; $(BIN)/python -m pytest tests/gui || status=$$?; \
+	echo "== CellProfiler 5: its window"; $(BIN5)/python -m pytest tests/gui || status=$$?; \
 	exit $$status
 
 lint: env ## check style (ruff) and types (mypy)

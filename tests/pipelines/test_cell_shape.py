@@ -5,6 +5,15 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
+from cellprofiler_core import preferences
+
+preferences.set_headless()  # before the modules are imported
+
+from cellprofiler.modules.measureobjectsizeshape import MeasureObjectSizeShape  # noqa: E402
+from cellprofiler_core.measurement import Measurements  # noqa: E402
+from cellprofiler_core.object import Objects, ObjectSet  # noqa: E402
+from cellprofiler_core.pipeline import Pipeline  # noqa: E402
+from cellprofiler_core.workspace import Workspace  # noqa: E402
 
 FIELDS = ["01_POS002", "01_POS076", "01_POS218"]
 
@@ -38,6 +47,34 @@ def test_the_tables_measure_the_label_images(demo, demo_run, name):
         assert labels.shape == (1006, 1000)
         areas = [float(row["AreaShape_Area"]) for row in rows if row["Metadata_Field"] == field]
         assert np.array_equal(areas, np.bincount(labels.ravel())[1:])
+
+
+@pytest.mark.parametrize("name", ["Nuclei", "Cells"])
+def test_the_shapes_are_those_of_the_saved_labels(demo, demo_run, name):
+    """MeasureObjectSizeShape on the labels from the file, in a pipeline of nothing else."""
+    _, output, _ = demo_run
+    rows = [row for row in demo.read_rows(output / f"{name}.csv") if row["Metadata_Field"] == FIELDS[0]]
+    objects = Objects()
+    objects.segmented = labels_of(output, FIELDS[0], name).astype(np.int32)
+    object_set = ObjectSet()
+    object_set.add_objects(objects, name)
+    module = MeasureObjectSizeShape()
+    module.objects_list.value = name
+    module.calculate_zernikes.value = module.calculate_advanced.value = False
+    measurements = Measurements()
+    module.run(Workspace(Pipeline(), module, None, object_set, measurements, None))
+    features = [feature for feature in rows[0] if feature.startswith("AreaShape_")]
+    assert len(features) >= 15
+    for feature in features:
+        measured = measurements.get_measurement(name, feature)
+        np.testing.assert_allclose([float(row[feature]) for row in rows], measured, rtol=0, atol=1e-6, err_msg=feature)
+    measurements.close()
+
+
+def test_neighbours_are_counted(demo, demo_run):
+    for name in ("Nuclei", "Cells"):
+        rows = demo.read_rows(demo_run[1] / f"{name}.csv")
+        assert {float(row["Neighbors_NumberOfNeighbors_Adjacent"]) > 0 for row in rows} == {True, False}
 
 
 def test_nuclei_are_separate_objects(demo_run):

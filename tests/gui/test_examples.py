@@ -1,0 +1,102 @@
+"""The example pipelines in CellProfiler's window: they open, step in test mode, and run with two workers."""
+
+import numpy as np
+import pytest
+import run_demo
+import tifffile
+from window import wait_for
+
+# Where the names of the settings stand in the main window, as (rows, columns) of its picture.
+NAMES_OF_SETTINGS = np.s_[150:1080, 240:560]
+
+
+def names_of_settings(picture):
+    """The rows in which lines of dark text on a light ground begin, in the main window."""
+    dark = (picture[NAMES_OF_SETTINGS].max(axis=-1) < 128).any(axis=1)
+    return NAMES_OF_SETTINGS[0].start + np.flatnonzero(np.diff(dark.astype(int)) == 1)
+
+
+def share_of_colour(picture):
+    """The share of pixels that are not grey: outlines and labels are drawn in colours, an empty window has none."""
+    return float(np.mean(np.ptp(picture.astype(int), axis=-1) > 80))
+
+
+def measured(path):
+    """What was measured of each object. CellProfiler's own columns on files differ between window and headless."""
+    return [
+        {key: value for key, value in row.items() if key.startswith(("AreaShape_", "Neighbors_", "DeepSplit_"))}
+        for row in run_demo.read_rows(path)
+    ]
+
+
+def step_through_deepsplit(cellprofiler, name):
+    """Enter test mode and run DeepSplitSegment: its result and its settings must be seen."""
+    before = cellprofiler.picture(cellprofiler.main, f"{name}_open")
+    cellprofiler.press("F5", "F6")  # test mode begins at the first module after the input modules
+    shown = cellprofiler.wait_for_window("^DeepSplitSegment #5, image cycle #1", 90)
+    wait_for(
+        "objects in the window of DeepSplitSegment",
+        lambda: share_of_colour(cellprofiler.picture(shown, f"{name}_module")) > 0.005,
+        20,
+    )
+    cellprofiler.fit()
+    settings = cellprofiler.picture(cellprofiler.main, f"{name}_settings")
+    assert len(names_of_settings(settings)) > 15
+    assert not np.array_equal(settings[NAMES_OF_SETTINGS], before[NAMES_OF_SETTINGS])
+    assert cellprofiler.trouble() == []
+
+
+def test_the_device_can_be_tried(open_example):
+    with open_example("cell_shape") as cellprofiler:
+        step_through_deepsplit(cellprofiler, "cell_shape")
+        # The button is the last of the settings, and its word the last before the help buttons.
+        settings = cellprofiler.picture(cellprofiler.main, "cell_shape_settings")
+        row = names_of_settings(settings)[-1]
+        (columns,) = np.nonzero((settings[row : row + 12, 240:1000].max(axis=-1) < 128).any(axis=0))
+        cellprofiler.click(cellprofiler.main, 240 + columns[-1], row + 5)
+        answer = cellprofiler.wait_for_window("^DeepSplitSegment$")
+        cellprofiler.picture(answer, "device")
+        assert cellprofiler.trouble() == []
+
+
+@pytest.mark.parametrize("name", ["compare", "batch"])
+def test_an_example_opens_and_steps(open_example, name):
+    with open_example(name) as cellprofiler:
+        step_through_deepsplit(cellprofiler, name)
+
+
+def test_cells_are_offered_for_correction(open_example):
+    with open_example("correct_and_train") as cellprofiler:
+        step_through_deepsplit(cellprofiler, "correct_and_train")
+        before = cellprofiler.windows()
+        cellprofiler.press("F6")
+        (editor,) = wait_for("the window of EditObjectsManually", lambda: cellprofiler.windows() - before, 30)
+        cellprofiler.xdotool("windowsize", "--sync", editor, 700, 800)
+        wait_for("cells to edit", lambda: share_of_colour(cellprofiler.picture(editor, "editing")) > 0.005, 20)
+        assert cellprofiler.trouble() == []
+
+
+def test_an_analysis_with_two_workers_gives_what_a_headless_run_gives(open_example, images, tmp_path):
+    most = 0
+    with open_example("cell_shape", "-r") as cellprofiler:
+
+        def finished():
+            nonlocal most
+            most = max(most, len(cellprofiler.workers()))
+            return cellprofiler.find_window("^Analysis complete")
+
+        dialog = wait_for("the end of the analysis", finished, 120)
+        cellprofiler.picture("root", "analysis")
+        assert most == 2
+        cellprofiler.xdotool("windowactivate", "--sync", dialog, "key", "Return")
+        wait_for("the end of the workers", lambda: not cellprofiler.workers(), 20)
+        assert cellprofiler.trouble() == []
+
+    output, headless = tmp_path / "output", tmp_path / "headless"
+    assert run_demo.run_cellprofiler(headless, images / "images") == 0
+    names = sorted(path.name for path in headless.glob("*_labels.tiff"))
+    assert len(names) == 4
+    for name in names:
+        assert np.array_equal(tifffile.imread(output / name), tifffile.imread(headless / name)), name
+    for name in ("Nuclei.csv", "Cells.csv"):
+        assert measured(output / name) == measured(headless / name)
