@@ -85,7 +85,7 @@ def test_an_analysis_with_two_workers_gives_what_a_headless_run_gives(open_examp
             most = max(most, len(cellprofiler.workers()))
             return cellprofiler.find_window("^Analysis complete")
 
-        dialog = wait_for("the end of the analysis", finished, 120)
+        dialog = wait_for("the end of the analysis", finished, 300)
         cellprofiler.picture("root", "analysis")
         assert most == 2
         cellprofiler.xdotool("windowactivate", "--sync", dialog, "key", "Return")
