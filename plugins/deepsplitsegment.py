@@ -645,11 +645,12 @@ Select which Python runs the network; the results are the same.
         data.table = [
             ["Objects", str(areas.size)],
             ["Discarded", str(len(np.unique(data.discarded[data.discarded > 0])))],
-            ["Median diameter", f"{diameter:.1f} pixels"],
+            ["Diameter, median", f"{diameter:.1f} px"],
             ["Cuts", str(measured.n_cuts)],
-            ["Cuts by watershed", str(found.n_cuts)],
+            ["By watershed", str(found.n_cuts)],
             ["Model", prediction.card.name],
-            ["Device", f"{prediction.device} {prediction.dtype}"],
+            ["Device", prediction.device],
+            ["Numbers", prediction.dtype],
             ["Seconds", f"{prediction.seconds + found.seconds:.2f}"],
         ]
 
@@ -663,14 +664,12 @@ Select which Python runs the network; the results are the same.
             {"name": "Discarded", "labels": [data.discarded]},
             {"name": "Cuts", "labels": [data.cuts], "outline_color": CUT_COLOUR},
         ]
-        figure.subplot_imshow_grayscale(
-            1, 0, data.x_data, f"{name}: outlines, cuts in magenta", cplabels=outlines, sharexy=axes
-        )
+        figure.subplot_imshow_grayscale(1, 0, data.x_data, "Outlines, cuts magenta", cplabels=outlines, sharexy=axes)
         figure.subplot_table(2, 0, [[value] for _, value in data.table], row_labels=[label for label, _ in data.table])
         figure.subplot_imshow_labels(0, 1, data.y_data, name, sharexy=axes)
         for x, title, probability in (
-            (1, "Probability of cell, 0 to 1", data.segmentation),
-            (2, "Probability of contact, 0 to 1", data.separation),
+            (1, "Cell probability", data.segmentation),
+            (2, "Contact probability", data.separation),
         ):
             figure.subplot_imshow_grayscale(x, 1, probability, title, normalize=False, vmin=0, vmax=1, sharexy=axes)
 

@@ -3,7 +3,8 @@
     python start_cellprofiler.py [the options of cellprofiler]
 
 PyPI has no wxPython for Linux. Debian's python3-wxgtk4.0 is 4.2.0, which takes no floats for pixels on Python 3.10 and
-later, where CellProfiler hands it many: here they are truncated, as older Pythons did.
+later, where CellProfiler hands it many: it raises, and of a size or a point it makes (-1, -1) without a word. Here they are
+truncated, as older Pythons did.
 """
 
 import functools
@@ -34,10 +35,11 @@ def truncated(value):
 
 
 def taking_floats(function):
-    """The function of wx, called again with integers where it refuses floats."""
+    """The function of wx, with integers in sizes and points, and called again with integers where it refuses floats."""
 
     @functools.wraps(function)
     def call(*arguments, **keywords):
+        arguments = [truncated(value) if isinstance(value, tuple) else value for value in arguments]
         try:
             return function(*arguments, **keywords)
         except TypeError:

@@ -83,12 +83,12 @@ def draw_discarded():
 
 def test_the_table_counts_objects_discards_and_cuts(run_on):
     table = shown(run_on, draw(), discard_border=True)[1][2, 0]
-    assert (table["Objects"], table["Discarded"], table["Cuts"], table["Cuts by watershed"]) == ("2", "2", "1", "0")
-    assert table["Median diameter"] == "11.6 pixels"  # of 105 pixels each
+    assert (table["Objects"], table["Discarded"], table["Cuts"], table["By watershed"]) == ("2", "2", "1", "0")
+    assert table["Diameter, median"] == "11.6 px"  # of 105 pixels each
     assert table["Model"] == "tiny"
     assert table["Device"].startswith("cpu ")
 
 
 def test_an_image_without_objects_is_shown_too(run_on):
     table = shown(run_on, Image(np.zeros(SHAPE, np.float32)))[1][2, 0]
-    assert (table["Objects"], table["Discarded"], table["Median diameter"]) == ("0", "0", "0.0 pixels")
+    assert (table["Objects"], table["Discarded"], table["Diameter, median"]) == ("0", "0", "0.0 px")
