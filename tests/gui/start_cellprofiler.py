@@ -3,8 +3,8 @@
     python start_cellprofiler.py [the options of cellprofiler]
 
 PyPI has no wxPython for Linux. Debian's python3-wxgtk4.0 is 4.2.0, which takes no floats for pixels on Python 3.10 and
-later, where CellProfiler hands it many. It raises, and of a size or a point it makes (-1, -1) without a word: here floats
-are truncated, as older Pythons did.
+later, where CellProfiler hands it many. It raises, and makes (-1, -1) of a size or a point without a word: floats are
+truncated here, as older Pythons did.
 """
 
 import functools
