@@ -53,10 +53,10 @@ def describe(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
 
 
 def product_name(device: torch.device) -> str:
-    """Return what a person calls the device: "NVIDIA H200", "16 processor threads"."""
+    """Return what a person calls the device: "NVIDIA H200", "threads: 16"."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    return "Apple graphics" if device.type == "mps" else f"{torch.get_num_threads()} processor threads"
+    return "Apple graphics" if device.type == "mps" else f"threads: {torch.get_num_threads()}"
 
 
 def _has_mps() -> bool:
