@@ -12,6 +12,7 @@ from deepsplit_core.config import SplittingConfig
 from deepsplit_core.outlines import borders
 from deepsplit_core.splitting import (
     consecutive,
+    cut_short_borders,
     distance_inside,
     drop_small,
     fill_holes,
@@ -384,3 +385,16 @@ def test_distance_inside_is_that_of_the_whole_image(probabilities):
 def test_distance_inside_of_many_tiny_segments():
     segments = label_segments(np.indices((80, 80)).sum(axis=0) % 2 > 0)
     assert np.array_equal(distance_inside(segments), (segments > 0).astype(np.float32))
+
+
+def test_every_cut_is_between_two_cells_that_were_one_segment():
+    """Also where a third region joins the two sides of a short border again: then it is no cut."""
+    n_cuts = 0
+    for seed in range(40):
+        noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(96, 96)), 3)
+        segments = label_segments(noise > 0.02)
+        config = SplittingConfig(longest_cut=7, neck=0.9, seed_distance=4, smallest_cell=1)
+        labels, n_cuts_here = cut_short_borders(segments, config)
+        assert n_cuts_here == len(borders(labels).pairs)
+        n_cuts += n_cuts_here
+    assert n_cuts > 40
