@@ -208,7 +208,7 @@ def figure(image: Judged) -> str:
 def scores_table(comparison: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """Return the scores of each data folder and part of the method."""
     rows = [(f, part, *score_cells(scores)) for f, parts in comparison.items() for part, scores in parts.items()]
-    return f'<div class="wide">{table(("folder", "", *TITLES), rows)}</div>'
+    return f'<div class="wide">{table(("folder", "", *TITLES), rows, "scores")}</div>'
 
 
 def score_cells(scores: Mapping[str, Any]) -> list[str]:
