@@ -24,6 +24,7 @@ from .targets import TargetConfig, Targets, make_targets
 CONTACT_COLOUR, UNKNOWN_COLOUR = (255, 0, 255), (40, 90, 255)
 SMALLEST_SIDE = 512  # smaller images are enlarged, so that single pixels can be seen
 GAP = 4  # pixels between panels
+Part = str | tuple[int, int, int] | np.ndarray  # of a legend: a text, a colour, a small picture
 SWATCH = 14  # pixels: the height of the legend's letters and squares
 
 
@@ -80,7 +81,7 @@ def draw(annotated: Annotated, targets: Targets) -> np.ndarray:
     pictures = np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
     low, high = _range_of(targets)
     ramp = _heat(np.tile(np.linspace(0, 3, 61), (SWATCH, 1)))
-    texts = [
+    texts: list[list[Part]] = [
         ["outlines of cells", UNKNOWN_COLOUR, "not annotated"],
         [CONTACT_COLOUR, "contact zone", UNKNOWN_COLOUR, "not learned from"],
         [f"weight {low:.3g}", ramp, f"{high:.3g}", UNKNOWN_COLOUR, "0: not learned from"],
@@ -89,7 +90,7 @@ def draw(annotated: Annotated, targets: Targets) -> np.ndarray:
     return np.concatenate([pictures, np.concatenate(strips, axis=1)[:, : pictures.shape[1]]])
 
 
-def _legend(width: int, parts: Sequence[str | tuple[int, int, int] | np.ndarray]) -> np.ndarray:
+def _legend(width: int, parts: Sequence[Part]) -> np.ndarray:
     """Return a white strip (Y, width, 3) uint8 with texts, squares of a colour, and small pictures after each other."""
     strip = Image.new("RGB", (width, 2 * SWATCH), "white")
     pen, font, x = ImageDraw.Draw(strip), ImageFont.load_default(SWATCH), SWATCH // 2
