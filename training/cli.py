@@ -1,4 +1,4 @@
-"""The command line of training: ``python -m training prepare | inspect | train | export | evaluate | report``."""
+"""The command line of training: ``python -m training COMMAND``, from annotated images to a weights file."""
 
 from __future__ import annotations
 
@@ -141,12 +141,15 @@ def _check_same_run(run: Path, config: TrainConfig, split: dict[str, list[str]])
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from deepsplit_core.devices import describe
     from deepsplit_core.weights import load_model
 
     from .evaluation import as_table, compare, predict_all
 
     model = load_model(options.model, options.device)
     predicted = predict_all(model, read_split(options.run)[options.part])
+    # The scores of the card and of the report are in float32; these are what this machine makes of the file.
+    print(f"On {' in '.join(describe(model.device, model.dtype))}:")
     print(as_table(compare(predicted, model.card.splitting)))
 
 
@@ -165,8 +168,14 @@ def _report(options: argparse.Namespace) -> None:
             f"{options.run} --about ABOUT.json --output NAME.safetensors`, then add --model NAME.safetensors."
         )
     output = options.output or options.run / "report.html"
-    write_report(options.run, read_split(options.run), options.model, output, options.device)
+    write_report(options.run, read_split(options.run), options.model, output)
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    from .simulated import write_simulated
+
+    write_simulated(options.output, options.number, options.seed, options.size, options.diameter)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -227,6 +236,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run", type=Path, help="folder of the run")
     command.add_argument("--model", type=Path, help="the weights file that was exported from the run")
     command.add_argument("--output", type=Path, help="the page (default: report.html in the run's folder)")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
     command.set_defaults(run_command=_report)
+
+    command = commands.add_parser("simulate", help="draw images of touching cells with their labels, to try things out")
+    command.add_argument("--output", type=Path, required=True, help="folder for images/ and labels/")
+    command.add_argument("--number", type=int, required=True, help="how many images")
+    command.add_argument("--seed", type=int, default=0, help="another one draws others (default: %(default)s)")
+    command.add_argument("--diameter", type=float, default=40, help="of a cell, in pixels (default: %(default)s)")
+    command.add_argument("--size", type=int, default=512, help="side of an image in pixels (default: %(default)s)")
+    command.set_defaults(run_command=_simulate)
     return parser

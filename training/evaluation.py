@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from deepsplit_core.config import SplittingConfig, TilingConfig
@@ -14,7 +16,7 @@ from deepsplit_core.inference import predict
 from deepsplit_core.metrics import Scores, evaluate_all
 from deepsplit_core.preprocessing import preprocess
 from deepsplit_core.splitting import split
-from deepsplit_core.weights import Model
+from deepsplit_core.weights import Card, Model, build_network
 
 from .annotations import Annotation
 
@@ -26,6 +28,22 @@ class Predicted(NamedTuple):
     probabilities: np.ndarray
     labels: np.ndarray
     ignore: np.ndarray | None = None
+
+
+def reference_model(path: Path, card: Card, tensors: dict[str, torch.Tensor]) -> Model:
+    """Return the model that thresholds are chosen and scores are told with: float32, on the processor.
+
+    The same everywhere, so that a card and a report of one file say the same, whichever device a person has.
+
+    Parameters
+    ----------
+    path : Path
+        What the tensors are from, for error messages.
+    card : Card
+    tensors : dict of Tensor
+    """
+    network = build_network(path, card, tensors).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Model(network, card, "", torch.device("cpu"), torch.float32)
 
 
 def predict_all(model: Model, annotations: Sequence[Annotation]) -> list[Predicted]:

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from deepsplit_core.config import SplittingConfig
-from deepsplit_core.weights import Card, Model, build_network, write
+from deepsplit_core.weights import Card, write
 
 from .annotations import Annotation
 from .checkpoint import read_checkpoint
 from .config import TrainConfig
 from .dataset import cell_diameters
-from .evaluation import as_table, compare, predict_all, tune
+from .evaluation import as_table, compare, predict_all, reference_model, tune
 from .provenance import versions
 from .schedule import stages_of
 
@@ -51,8 +50,7 @@ def export(
     architecture = dataclasses.replace(config.network, passes=n_passes)
     diameter = float(np.median(cell_diameters([annotation.read().labels for annotation in parts["train"]])))
     draft = Card(about["name"], about["description"], architecture, config.preprocessing, SplittingConfig(), diameter)
-    network = build_network(run / "checkpoint.pt", draft, tensors).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model = Model(network, draft, "", torch.device("cpu"), torch.float32)
+    model = reference_model(run / "checkpoint.pt", draft, tensors)
 
     splitting, mean_ap = tune(predict_all(model, parts["validation"]), diameter)
     print(f"Chosen on {len(parts['validation'])} validation images (mean AP {mean_ap:.3f}): {splitting}", flush=True)

@@ -1,8 +1,9 @@
 """``python -m training inspect``: targets drawn over the images, for a person to check before hours of training.
 
-A picture has three panels side by side: the outlines of the cells, each in a colour of its own; the contact zone,
-magenta; the weights of the segmentation loss, black = 1 over red and yellow to white = the greatest of the image.
-Blue is what is not learned from; in the second panel also where contact is unknown, beside what nobody annotated.
+A picture has three panels side by side, and a legend below: the outlines of the cells, each in a colour of its own;
+the contact zone, magenta; the weights of the segmentation loss, black = 1 over red and yellow to white = the greatest
+of the image. Blue is what is not learned from; in the second panel also where contact is unknown, beside what nobody
+annotated.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import find_boundaries
 
 from deepsplit_core.images import write_png
@@ -22,6 +24,8 @@ from .targets import TargetConfig, Targets, make_targets
 CONTACT_COLOUR, UNKNOWN_COLOUR = (255, 0, 255), (40, 90, 255)
 SMALLEST_SIDE = 512  # smaller images are enlarged, so that single pixels can be seen
 GAP = 4  # pixels between panels
+Part = str | tuple[int, int, int] | np.ndarray  # of a legend: a text, a colour, a small picture
+SWATCH = 14  # pixels: the height of the legend's letters and squares
 
 
 def write_pictures(
@@ -65,13 +69,40 @@ def summary(annotated: Annotated, targets: Targets) -> str:
 
 
 def draw(annotated: Annotated, targets: Targets) -> np.ndarray:
-    """Draw the three panels beside each other: (Y, 3 X + gaps, 3) uint8, small images enlarged by a whole number."""
+    """Draw the three panels beside each other over the legend: (Y, 3 X + gaps, 3) uint8.
+
+    Small images are enlarged by a whole number.
+    """
     enlarge = max(1, -(-SMALLEST_SIDE // max(annotated.image.shape)))
     grey = np.repeat(to_grey(annotated.image)[..., None], 3, axis=-1)
     panels = [_cells(grey, annotated), _contact(grey, targets), _weights(targets)]
     panels = [panel.repeat(enlarge, axis=0).repeat(enlarge, axis=1) for panel in panels]
     gap = np.full((panels[0].shape[0], GAP, 3), 255, np.uint8)
-    return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
+    pictures = np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
+    low, high = _range_of(targets)
+    ramp = _heat(np.tile(np.linspace(0, 3, 61), (SWATCH, 1)))
+    texts: list[list[Part]] = [
+        ["outlines of cells", UNKNOWN_COLOUR, "not annotated"],
+        [CONTACT_COLOUR, "contact zone", UNKNOWN_COLOUR, "not learned from"],
+        [f"weight {low:.3g}", ramp, f"{high:.3g}", UNKNOWN_COLOUR, "0: not learned from"],
+    ]
+    strips = [_legend(panel.shape[1] + GAP, parts) for panel, parts in zip(panels, texts, strict=True)]
+    return np.concatenate([pictures, np.concatenate(strips, axis=1)[:, : pictures.shape[1]]])
+
+
+def _legend(width: int, parts: Sequence[Part]) -> np.ndarray:
+    """Return a white strip (Y, width, 3) uint8 with texts, squares of a colour, and small pictures after each other."""
+    strip = Image.new("RGB", (width, 2 * SWATCH), "white")
+    pen, font, x = ImageDraw.Draw(strip), ImageFont.load_default(SWATCH), SWATCH // 2
+    for part in parts:
+        if isinstance(part, str):
+            pen.text((x, SWATCH), part, "black", font, anchor="lm")
+            x += round(pen.textlength(part, font)) + SWATCH
+            continue
+        swatch = np.broadcast_to(np.array(part, np.uint8), (SWATCH, SWATCH, 3)) if isinstance(part, tuple) else part
+        strip.paste(Image.fromarray(swatch), (x, SWATCH // 2))
+        x += swatch.shape[1] + SWATCH // 2
+    return np.asarray(strip)
 
 
 def _cells(grey: np.ndarray, annotated: Annotated) -> np.ndarray:
@@ -90,12 +121,21 @@ def _contact(grey: np.ndarray, targets: Targets) -> np.ndarray:
 
 
 def _weights(targets: Targets) -> np.ndarray:
-    weights = targets.weight_map
-    low, high = min(1.0, weights[weights > 0].min(initial=1)), max(2.0, weights.max(initial=0))
-    level = 3 * (weights - low) / (high - low)
-    panel = (255 * np.clip(np.stack([level, level - 1, level - 2], axis=-1), 0, 1)).astype(np.uint8)
-    panel[weights == 0] = UNKNOWN_COLOUR
+    low, high = _range_of(targets)
+    panel = _heat(3 * (targets.weight_map - low) / (high - low))
+    panel[targets.weight_map == 0] = UNKNOWN_COLOUR
     return panel
+
+
+def _range_of(targets: Targets) -> tuple[float, float]:
+    """Return the weights that are drawn black and white."""
+    weights = targets.weight_map
+    return float(min(1.0, weights[weights > 0].min(initial=1))), float(max(2.0, weights.max(initial=0)))
+
+
+def _heat(level: np.ndarray) -> np.ndarray:
+    """Return black, red, yellow, white for 0, 1, 2, 3: (Y, X, 3) uint8 of (Y, X)."""
+    return (255 * np.clip(np.stack([level, level - 1, level - 2], axis=-1), 0, 1)).astype(np.uint8)
 
 
 def _tinted(panel: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:

@@ -28,7 +28,7 @@ from .optimisers import has_converged, make_optimiser, set_learning_rate
 from .pictures import write_picture
 from .scalars import open_scalars, write_scalars
 from .schedule import Stage, begin, outputs, set_training, stage_loss, stages_of, trained_parameters
-from .stopping import end_with_main_process
+from .stopping import end_with_main_process, unstoppable
 from .validation import look_at, spread, validate
 
 
@@ -80,7 +80,9 @@ def train(
                 optimiser.load_state_dict(position.optimiser)
             first_epoch = len(rows_of(history, stage.name))
             forward = replicated(network, partial(outputs, stage=stage))
-            views = load_views(RandomBatches(training, config, number), first_epoch, stage.n_epochs, config, network)
+            batches = RandomBatches(training, config, number)
+            with unstoppable():
+                views = load_views(batches, first_epoch, stage.n_epochs, config, network)
             with progress_bar(stage, first_epoch, config) as bar:
                 for epoch in range(first_epoch, stage.n_epochs):
                     if has_converged(rows_of(history, stage.name), config.patience):
@@ -90,13 +92,14 @@ def train(
                     loss = train_epoch(network, forward, optimiser, views, bar, stage, epoch, config)
                     held_out = validate(network, validation, stage, config)
                     history.append(make_row(stage.name, epoch + 1, loss, *held_out, time.perf_counter() - start))
-                    checkpoint.save(network, optimiser, history)
-                    if is_first():
-                        write_csv(run / "metrics.csv", history)
-                        write_scalars(scalars, history)
-                        if is_picture_due(epoch, stage, config):
-                            found = look_at(network, spread(validation, 1)[0], stage, config)
-                            write_picture(run / "pictures" / f"{stage.name}_{epoch + 1:04d}.png", found)
+                    with unstoppable():
+                        checkpoint.save(network, optimiser, history)
+                        if is_first():
+                            write_csv(run / "metrics.csv", history)
+                            write_scalars(scalars, history)
+                    if is_first() and is_picture_due(epoch, stage, config):
+                        found = look_at(network, spread(validation, 1)[0], stage, config)
+                        write_picture(run / "pictures" / f"{stage.name}_{epoch + 1:04d}.png", found)
                     tqdm.write(describe(history[-1], stage.n_epochs))
             # The next stage builds on, and the export takes, the best epoch of the stage.
             checkpoint.load_best(network)
@@ -146,20 +149,22 @@ def train_epoch(
     set_training(network, stage)
     losses = []
     for step in range(epoch * config.epoch_steps, (epoch + 1) * config.epoch_steps):
-        images, targets = next(views)
-        set_learning_rate(optimiser, step, stage.n_epochs * config.epoch_steps, config)
-        torch.manual_seed(random_seed(config.seed + step))  # dropout of a resumed run is that of an uninterrupted one
-        loss = stage_loss(network, images, targets, stage, forward)
-        losses.append(float(mean(loss.detach())))
-        if not math.isfinite(losses[-1]):
-            raise ValueError(
-                f"The loss of {stage.name}, step {step + 1}, is {losses[-1]}: the training ran away. "
-                "The run folder holds the epoch before; start a new run with a lower learning_rate."
-            )
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        bar.update()
-        bar.set_postfix(loss=f"{mean_loss(losses):.4f}", refresh=False)
+        with unstoppable():
+            images, targets = next(views)
+            set_learning_rate(optimiser, step, stage.n_epochs * config.epoch_steps, config)
+            # Dropout of a resumed run is that of an uninterrupted one.
+            torch.manual_seed(random_seed(config.seed + step))
+            loss = stage_loss(network, images, targets, stage, forward)
+            losses.append(float(mean(loss.detach())))
+            if not math.isfinite(losses[-1]):
+                raise ValueError(
+                    f"The loss of {stage.name}, step {step + 1}, is {losses[-1]}: the training ran away. "
+                    "The run folder holds the epoch before; start a new run with a lower learning_rate."
+                )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            bar.update()
+            bar.set_postfix(loss=f"{mean_loss(losses):.4f}", refresh=False)
     average_statistics(network)
     return mean_loss(losses)

@@ -18,12 +18,12 @@ from deepsplit_core.config import SplittingConfig
 from deepsplit_core.images import with_replacement
 from deepsplit_core.metrics import Scores, evaluate
 from deepsplit_core.splitting import split
-from deepsplit_core.weights import Card, Model, load_model, read
+from deepsplit_core.weights import Card, Model, fingerprint, read
 
 from .annotations import Annotation
 from .checkpoint import read_checkpoint
 from .curves import best_epoch, draw_curves
-from .evaluation import Predicted, compare, predict_all
+from .evaluation import Predicted, compare, predict_all, reference_model
 from .history import Row, read_csv, rows_of
 from .overlays import COLOURS, CUT_COLOUR, IGNORED_COLOUR, IN_PIECES, MERGED, RIGHT, WRONG, draw
 
@@ -53,7 +53,7 @@ class Judged(NamedTuple):
     scores: Scores
 
 
-def write_report(run: Path, parts: Mapping[str, list[Annotation]], weights: Path, output: Path, device: str) -> None:
+def write_report(run: Path, parts: Mapping[str, list[Annotation]], weights: Path, output: Path) -> None:
     """Write the page, complete or not at all; everything that it shows is in the one file.
 
     Parameters
@@ -66,27 +66,25 @@ def write_report(run: Path, parts: Mapping[str, list[Annotation]], weights: Path
         The weights file that was exported from this run.
     output : Path
         The page, ending in .html.
-    device : str
-        See `devices.choose_device`.
 
     Raises
     ------
     ValueError
         The weights file is not from this run: its curves and its test images would be of another model.
     """
-    check_origin(run, weights)
-    model = load_model(str(weights), device)
+    card, tensors = read(weights)
+    check_origin(run, weights, tensors)
+    model = reference_model(weights, card, tensors)._replace(sha256=fingerprint(str(weights)))
     predicted = predict_all(model, parts["test"])
-    judged = [judge_image(a, p, model.card.splitting) for a, p in zip(parts["test"], predicted, strict=True)]
+    judged = [judge_image(a, p, card.splitting) for a, p in zip(parts["test"], predicted, strict=True)]
     values = page_values(run, parts, model, predicted, sorted(judged, key=quality))
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
     with_replacement(output, lambda part: part.write_text(page, encoding="utf-8"))
 
 
-def check_origin(run: Path, weights: Path) -> None:
+def check_origin(run: Path, weights: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Raise ValueError where the tensors of a weights file are not those of the run's best epoch."""
     best = read_checkpoint(run / "checkpoint.pt")["best"]
-    _, tensors = read(weights)
     if not all(name in best and torch.equal(best[name], value) for name, value in tensors.items()):
         raise ValueError(f"{weights} does not hold the weights of {run}: export the run, and give that file.")
 
@@ -107,6 +105,8 @@ def page_values(
 ) -> dict[str, str]:
     """Return what stands in the template's places, as HTML."""
     card, history = model.card, read_csv(run / "metrics.csv")
+    comparison = compare(predicted, card.splitting)
+    warnings = [*notes(judged, history), *differences(comparison, card.metrics["test"])]
     origin = json.loads((run / "config.json").read_text(encoding="utf-8"))
     settings = dict(flat(card.training["config"]))
     splitting = [(name, value, MEANINGS[name]) for name, value in card.splitting.to_dict().items()]
@@ -116,8 +116,8 @@ def page_values(
         "name": html.escape(card.name),
         "description": html.escape(card.description),
         "summary": summary(judged, len(parts["train"])),
-        "notes": "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes(judged, history)),
-        "scores": scores_table(compare(predicted, card.splitting)),
+        "notes": "".join(f'<p class="note">{html.escape(note)}</p>' for note in warnings),
+        "scores": scores_table(comparison),
         "images": images(judged),
         "n_test": str(len(judged)),
         "per_image": table(("image", *TITLES), [(i.annotation.name, *score_cells(i.scores.to_dict())) for i in judged]),
@@ -168,6 +168,16 @@ def notes(judged: Sequence[Judged], history: Sequence[Row]) -> list[str]:
     return found
 
 
+def differences(found: Mapping[str, Any], of_card: Mapping[str, Any]) -> list[str]:
+    """Return a warning where scores differ from those that the export wrote into the weights file."""
+    if scores_table(found) == scores_table(of_card):
+        return []
+    return [
+        "The scores in the weights file are others than those below: since the export, test images, their labels or "
+        "the program have changed. This page tells of what is there today; export the run again."
+    ]
+
+
 def images(judged: Sequence[Judged]) -> str:
     """Show the worst and the best images; all of them where there are few."""
     if len(judged) <= 2 * N_SHOWN:
@@ -198,7 +208,7 @@ def figure(image: Judged) -> str:
 def scores_table(comparison: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """Return the scores of each data folder and part of the method."""
     rows = [(f, part, *score_cells(scores)) for f, parts in comparison.items() for part, scores in parts.items()]
-    return f'<div class="wide">{table(("folder", "", *TITLES), rows)}</div>'
+    return f'<div class="wide">{table(("folder", "", *TITLES), rows, "scores")}</div>'
 
 
 def score_cells(scores: Mapping[str, Any]) -> list[str]:

@@ -33,21 +33,53 @@ def stoppable() -> Iterator[None]:
         yield
         return
     process = os.getpid()
+    received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         # A process that was forked off in here inherits this function, and is told to end by this one.
         if os.getpid() == process:
+            received.append(number)
             _set_all(dict.fromkeys(before, signal.SIG_DFL))
             raise Stopped(number)
 
-    # A program that was started with Ctrl-C ignored (nohup, in the background) goes on ignoring it.
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    before = _not_ignored()
     _set_all(dict.fromkeys(before, stop))
+    try:
+        yield
+    except Exception as error:
+        # What fails because the program ends, or because the worker process was ended too, is no error of its own.
+        if received:
+            raise Stopped(received[0]) from error
+        raise
+    finally:
+        _set_all(before)
+
+
+@contextmanager
+def unstoppable() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the end of the block; the second one ends the program at once.
+
+    For what must not be left halfway. An exception in the midst of a queue between threads or processes leaves its
+    locks as they are, and whoever waits for it waits for ever; out of a write that torch's C++ code has asked for,
+    it comes as an error of that code.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        _set_all(dict.fromkeys(before, signal.SIG_DFL))
+
+    before = _not_ignored()
+    _set_all(dict.fromkeys(before, wait))
     try:
         yield
     finally:
         _set_all(before)
+        for number in received:
+            signal.raise_signal(number)
 
 
 def end_with_main_process(worker: int = 0) -> None:
@@ -56,6 +88,12 @@ def end_with_main_process(worker: int = 0) -> None:
     # Errors of the work itself travel to the main process. What is left is a thread that hands over memory, and
     # would print a traceback if the main process was stopped just then.
     sys.excepthook = lambda *_: None
+
+
+def _not_ignored() -> dict:
+    """Return the handlers; a program that was started with Ctrl-C ignored (nohup, in the background) ignores it on."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    return {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
 
 
 def _set_all(handlers: dict) -> None:

@@ -1,7 +1,11 @@
-"""Training runs in processes of their own, and what they leave on the disk."""
+"""Training runs in processes of their own, and what they leave on the disk.
+
+They end by themselves within a minute or two, even if nobody is left who ends them.
+"""
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -33,25 +37,44 @@ def command(data, run, preset, *options):
     return ["train", "--data", str(data), "--output", str(run), "--preset", str(preset), "--device", "cpu", *options]
 
 
-def start(root, *arguments):
+def start_python(root, *arguments):
     """Start Python with one thread, so that sums are added in the order of this process."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
-    return subprocess.Popen(
-        [sys.executable, *arguments], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    # Tests that run in the background of a shell script ignore Ctrl-C, and a process would take that over.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return subprocess.Popen(
+            [sys.executable, *arguments], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def end(process):
+    """Kill a process and those of its group, where they have not ended by themselves."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL) if os.name == "posix" else process.kill()
+    process.wait()
+    process.stderr.close()
 
 
 def wait_for(path, process):
     """Wait until a file is there."""
-    end = time.monotonic() + 120
+    latest = time.monotonic() + 120
     while not path.exists():
         assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < end
+        assert time.monotonic() < latest
         time.sleep(0.01)
+
+
+def lengthened(preset):
+    """Let the first stage of the tiny run last for a minute or so."""
+    preset.write_text(preset.read_text().replace("segmentation_epochs = 2", "segmentation_epochs = 500"))
+    return preset
 
 
 def rows(run):

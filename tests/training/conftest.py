@@ -5,6 +5,7 @@ import pytest
 import tifffile
 import torch
 from drawing import discs, photograph
+from runs import end, start_python
 
 TINY = """
 seed = 1
@@ -39,6 +40,20 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(n_threads)
+
+
+@pytest.fixture
+def start(root):
+    """Start Python in processes that end with the test, whatever becomes of it."""
+    started = []
+
+    def run(*arguments):
+        started.append(start_python(root, *arguments))
+        return started[-1]
+
+    yield run
+    for process in started:
+        end(process)
 
 
 def draw_field(seed, shape=(48, 52)):

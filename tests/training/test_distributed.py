@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import command, rows, start, wait_for
+from runs import command, lengthened, rows, wait_for
 
 from training import distributed, hardware, loop
 from training.checkpoint import read_checkpoint
@@ -36,7 +36,7 @@ def joint_preset(preset):
 
 
 @pytest.fixture
-def torchrun(root, tmp_path):
+def torchrun(start, tmp_path):
     """Start a run in two processes, which find each other at a free port of this machine."""
     script = tmp_path / "train.py"
     script.write_text(TRAIN)
@@ -44,7 +44,7 @@ def torchrun(root, tmp_path):
 
     def run(*arguments):
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        started.append(start(root, *launcher, str(script), *arguments))
+        started.append(start(*launcher, str(script), *arguments))
         return started[-1]
 
     yield run
@@ -96,8 +96,7 @@ def test_two_processes_learn_what_one_learns_from_the_joint_batch(
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 def test_stopped_processes_leave_none_behind(data, preset, tmp_path, torchrun):
     """With batch normalisation, whose statistics are averaged."""
-    preset.write_text(preset.read_text().replace("segmentation_epochs = 2", "segmentation_epochs = 100000"))
-    process = torchrun(*command(data, tmp_path / "run", preset))
+    process = torchrun(*command(data, tmp_path / "run", lengthened(preset)))
     wait_for(tmp_path / "run" / "checkpoint.pt", process)
     assert len(processes_with(tmp_path / "run")) == 5  # torchrun, two processes, and one that draws views for each
     process.terminate()

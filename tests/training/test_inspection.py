@@ -7,7 +7,7 @@ from drawing import discs, photograph
 from deepsplit_core.images import read_image
 from training.annotations import Annotated, find_annotations
 from training.cli import main
-from training.inspection import CONTACT_COLOUR, GAP, UNKNOWN_COLOUR, draw, write_pictures
+from training.inspection import CONTACT_COLOUR, GAP, SWATCH, UNKNOWN_COLOUR, draw, write_pictures
 from training.targets import TargetConfig, make_targets
 
 CONFIG = TargetConfig(class_balance=False)
@@ -27,7 +27,8 @@ def panels():
     targets = make_targets(annotated.labels, CONFIG, annotated.ignore)
     picture = draw(annotated, targets)
     width = annotated.labels.shape[1]
-    assert picture.shape == (600, 3 * width + 2 * GAP, 3)
+    assert picture.shape == (600 + 2 * SWATCH, 3 * width + 2 * GAP, 3)
+    picture = picture[:600]
     return [picture[:, i * (width + GAP) :][:, :width] for i in range(3)], targets
 
 
@@ -70,8 +71,18 @@ def test_weights_grow_from_black_to_white(panels):
 def test_small_images_are_enlarged_and_constant_ones_drawn():
     labels = discs((48, 100), [(20, 20, 8)])
     picture = draw(Annotated(photograph(labels), labels, labels < 0), make_targets(labels, CONFIG))
-    assert picture.shape == (48 * 6, 3 * 600 + 2 * GAP, 3)
-    assert (picture[::6, :600:6] == picture[5::6, 5:600:6]).all()
+    assert picture.shape == (48 * 6 + 2 * SWATCH, 3 * 600 + 2 * GAP, 3)
+    assert (picture[: 48 * 6 : 6, :600:6] == picture[5 : 48 * 6 : 6, 5:600:6]).all()
+
+
+def test_legend_below_has_the_colours_of_each_panel():
+    annotated = field()
+    strip = draw(annotated, make_targets(annotated.labels, CONFIG, annotated.ignore))[600:]
+    colours = [set(map(tuple, strip[:, i * (640 + GAP) :][:, :640].reshape(-1, 3).tolist())) for i in range(3)]
+    assert all(UNKNOWN_COLOUR in found for found in colours)
+    assert [CONTACT_COLOUR in found for found in colours] == [False, True, False]
+    assert [(255, 0, 0) in found for found in colours] == [False, False, True]
+    assert (strip[:, -20:] == 255).all()  # nothing is cut off
 
 
 @pytest.mark.parametrize(("n_pictures", "chosen"), [(1, [0]), (2, [0, 5]), (3, [0, 2, 5]), (99, [0, 1, 2, 3, 4, 5])])

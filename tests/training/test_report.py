@@ -6,13 +6,16 @@ import json
 from html.parser import HTMLParser
 
 import imageio.v2
+import numpy as np
 import pytest
+import tifffile
 
 from deepsplit_core.metrics import Scores
+from deepsplit_core.weights import read
 from training.annotations import find_annotations, split_annotations
-from training.cli import main
+from training.cli import main, read_split
 from training.export import export
-from training.report import Judged, images, notes, quality, table
+from training.report import Judged, images, notes, quality, scores_table, table
 
 ABOUT = {"name": "<script>alert(1)</script>", "description": "R&D", "data": [{"name": "a<b", "licence": "CC0"}]}
 
@@ -53,7 +56,7 @@ def exported(data, preset, tmp_path):
 
 def test_page_is_one_file_with_all_that_was_asked_for(exported, capsys):
     run, weights = exported
-    assert main(["report", str(run), "--model", str(weights), "--device", "cpu"]) == 0
+    assert main(["report", str(run), "--model", str(weights)]) == 0
     assert "report.html" in capsys.readouterr().out
     page = Page((run / "report.html").read_text(encoding="utf-8"))
     assert not {"script", "link", "iframe"} & set(page.tags)
@@ -77,6 +80,19 @@ def test_report_needs_the_weights_file_of_this_run(exported, wired_weights, caps
     assert main(["report", str(run), "--model", str(wired_weights), "--output", str(tmp_path / "r.html")]) == 1
     assert f"does not hold the weights of {run}" in capsys.readouterr().err
     assert not (tmp_path / "r.html").exists()
+
+
+def test_scores_are_those_of_the_weights_file(exported, capsys):
+    """Whatever numbers the processor likes best; and if the labels have changed since, the page says so."""
+    run, weights = exported
+    assert main(["report", str(run), "--model", str(weights)]) == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert scores_table(read(weights)[0].metrics["test"]) in page
+    assert "since the export" not in page
+    (test_image,) = read_split(run)["test"]
+    tifffile.imwrite(test_image.labels_path, np.eye(48, 52, dtype=np.uint16))
+    assert main(["report", str(run), "--model", str(weights)]) == 0
+    assert "since the export" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def judged(annotation, n_found):

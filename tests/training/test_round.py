@@ -6,7 +6,7 @@ import signal
 
 import numpy as np
 import pytest
-from runs import KILLED_AT_FILE, command, start
+from runs import KILLED_AT_FILE, command
 
 from deepsplit_core.cli import main as deepsplit
 from deepsplit_core.images import read_image
@@ -48,15 +48,14 @@ np.save(output, objects.get_objects("Nuclei").segmented)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_from_annotated_images_to_cells_in_cellprofiler(root, data, preset, tmp_path, capsys):
+def test_from_annotated_images_to_cells_in_cellprofiler(root, start, data, preset, tmp_path, capsys):
     pytest.importorskip("cellprofiler_core")
     run, weights, clean = tmp_path / "run", tmp_path / "drawn.safetensors", tmp_path / "clean"
     assert main(["prepare", "--data", str(data), "--repair", "--output", str(clean)]) == 0
     train = command(clean / "drawn", run, preset)
 
-    process = start(root, "-c", KILLED_AT_FILE, "8", "before", *train)
+    process = start("-c", KILLED_AT_FILE, "8", "before", *train)
     assert process.wait() == -signal.SIGKILL
-    process.stderr.close()
     assert (run / "checkpoint.pt").exists()
     assert main([*train, "--resume"]) == 0
 
@@ -65,13 +64,13 @@ def test_from_annotated_images_to_cells_in_cellprofiler(root, data, preset, tmp_
     capsys.readouterr()
     assert main(["evaluate", str(run), "--model", str(weights), "--device", "cpu"]) == 0
     assert "segmentation alone" in capsys.readouterr().out
-    assert main(["report", str(run), "--model", str(weights), "--device", "cpu"]) == 0
+    assert main(["report", str(run), "--model", str(weights)]) == 0
     assert "drawn/field" in (run / "report.html").read_text(encoding="utf-8")
 
     image = data / "images" / "field0.tif"
     assert deepsplit(["segment", str(image), "--model", str(weights), "--output", str(tmp_path)]) == 0
     labels = read_image(tmp_path / "field0_labels.tif")
-    process = start(root, "-c", MODULE, *map(str, (root / "plugins", weights, image, tmp_path / "objects.npy")))
+    process = start("-c", MODULE, *map(str, (root / "plugins", weights, image, tmp_path / "objects.npy")))
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 0, errors
     objects = np.load(tmp_path / "objects.npy")

@@ -7,11 +7,11 @@ import time
 
 import pytest
 import torch
-from runs import KILLED_AT_FILE, assert_same_run, command, rows, start, wait_for
+from runs import KILLED_AT_FILE, assert_same_run, command, lengthened, rows, wait_for
 
 from training.checkpoint import read_checkpoint
 from training.cli import main
-from training.stopping import Stopped, stoppable
+from training.stopping import Stopped, stoppable, unstoppable
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 
@@ -38,11 +38,10 @@ def whole(data, preset, tmp_path):
     [(6, "before", 1), (6, "after", 2), (7, "after", 2), (9, "before", 3)],
     ids=["while the checkpoint is written", "between checkpoint and row", "between stages", "while a row is written"],
 )
-def test_killed_run_goes_on_to_the_same_result(root, data, preset, tmp_path, whole, n, moment, n_epochs):
+def test_killed_run_goes_on_to_the_same_result(start, data, preset, tmp_path, whole, n, moment, n_epochs):
     run = tmp_path / "run"
-    process = start(root, "-c", KILLED_AT_FILE, str(n), moment, *command(data, run, preset))
+    process = start("-c", KILLED_AT_FILE, str(n), moment, *command(data, run, preset))
     assert process.wait() == -signal.SIGKILL
-    process.stderr.close()
     assert len(read_checkpoint(run / "checkpoint.pt")["history"]) == n_epochs
     assert len(list(run.glob(".*.part*"))) == (moment == "before")
     torch.manual_seed(99)
@@ -53,11 +52,10 @@ def test_killed_run_goes_on_to_the_same_result(root, data, preset, tmp_path, who
 
 @POSIX
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_signal_ends_with_a_sentence_that_says_how_to_go_on(root, data, preset, tmp_path, name):
+def test_signal_ends_with_a_sentence_that_says_how_to_go_on(start, data, preset, tmp_path, name):
     """The whole group gets it, as from a terminal or a cluster: the worker process too."""
     run, number = tmp_path / "run", getattr(signal, name)
-    preset.write_text(preset.read_text().replace("segmentation_epochs = 2", "segmentation_epochs = 100000"))
-    process = start(root, "-m", "training", *command(data, run, preset))
+    process = start("-m", "training", *command(data, run, lengthened(preset)))
     wait_for(run / "checkpoint.pt", process)
     os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=60)
@@ -71,29 +69,44 @@ def test_signal_ends_with_a_sentence_that_says_how_to_go_on(root, data, preset, 
 
 
 @POSIX
-def test_stop_before_the_first_epoch_says_to_start_again(root, data, preset, tmp_path):
+def test_signal_while_a_checkpoint_is_written_waits_for_it(data, preset, tmp_path, monkeypatch, capsys):
+    """Out of torch's C++ code it would come as "unexpected pos", and the epoch would be lost."""
+    save = torch.save
+
+    def interrupted(state, file):
+        os.kill(os.getpid(), signal.SIGTERM)
+        save(state, file)
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    assert main(command(data, tmp_path / "run", preset)) == 143
+    assert "holds the last complete epoch. Go on with: " in capsys.readouterr().err
+    assert len(read_checkpoint(tmp_path / "run" / "checkpoint.pt")["history"]) == 1
+
+
+@POSIX
+def test_stop_before_the_first_epoch_says_to_start_again(start, data, preset, tmp_path):
     run = tmp_path / "run"
-    preset.write_text(preset.read_text().replace("epoch_steps = 2", "epoch_steps = 100000"))
-    process = start(root, "-m", "training", *command(data, run, preset))
+    preset.write_text(preset.read_text().replace("epoch_steps = 2", "epoch_steps = 1000"))
+    process = start("-m", "training", *command(data, run, preset))
     wait_for(run / "metrics.csv", process)
     process.terminate()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
     assert errors.strip().splitlines()[-1].endswith("No epoch was complete yet: start again with the same command.")
     assert "Traceback" not in errors
-    preset.write_text(preset.read_text().replace("epoch_steps = 100000", "epoch_steps = 1"))
+    preset.write_text(preset.read_text().replace("epoch_steps = 1000", "epoch_steps = 1"))
     assert main(command(data, run, preset, "--resume")) == 0  # which a cluster's script adds in any case
 
 
 @POSIX
-def test_full_disk_keeps_the_last_epoch(root, data, preset, tmp_path, whole):
+def test_full_disk_keeps_the_last_epoch(start, data, preset, tmp_path, whole):
     """In stage 2 the checkpoint grows by the optimiser's state of more parameters: there the room ends."""
     run = tmp_path / "run"
     preset_two = tmp_path / "free.toml"
     preset_two.write_text("freeze_trunk = false\n" + preset.read_text())
     assert main(command(data, tmp_path / "free", preset_two)) == 0
     room = (tmp_path / "free" / "checkpoint.pt").stat().st_size - 1000
-    process = start(root, "-c", FULL_DISK, str(room), *command(data, run, preset_two))
+    process = start("-c", FULL_DISK, str(room), *command(data, run, preset_two))
     _, errors = process.communicate()
     assert process.returncode == 1, errors
     (line,) = errors.strip().splitlines()
@@ -121,29 +134,56 @@ def test_signal_becomes_an_exception_that_no_handler_of_errors_takes(number, cod
     assert stopped.value.exit_code == code
 
 
-def test_signals_are_as_before_afterwards():
+@POSIX
+def test_what_fails_because_the_program_ends_is_no_error():
+    """The worker process was ended by the same signal, say, and torch says so in the midst of it."""
+    with pytest.raises(Stopped) as stopped, stoppable():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            raise RuntimeError("DataLoader worker exited unexpectedly")
+    assert isinstance(stopped.value.__cause__, RuntimeError)
+    with pytest.raises(RuntimeError, match="an error of its own"), stoppable():
+        raise RuntimeError("an error of its own")
+
+
+@POSIX
+def test_signal_waits_for_the_end_of_a_block_and_the_second_one_for_nothing():
+    done = []
+    with pytest.raises(Stopped, match="SIGINT"), stoppable():
+        with unstoppable():
+            signal.raise_signal(signal.SIGINT)
+            done.append(signal.getsignal(signal.SIGINT))
+        pytest.fail("the signal was lost")
+    assert done == [signal.SIG_DFL]
+
+
+@pytest.mark.parametrize("block", [stoppable, unstoppable])
+def test_signals_are_as_before_afterwards(block):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with stoppable():
+    with block():
         assert signal.getsignal(signal.SIGTERM) is not before[1]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 @POSIX
-def test_ignored_ctrl_c_stays_ignored():
+@pytest.mark.parametrize("block", [stoppable, unstoppable])
+def test_ignored_ctrl_c_stays_ignored(block):
     """A program in the background of a shell script, say."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with stoppable():
+        with block():
             os.kill(os.getpid(), signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def test_other_threads_run_without_it():
+@pytest.mark.parametrize("block", [stoppable, unstoppable])
+def test_other_threads_run_without_it(block):
     seen = []
 
     def run():
-        with stoppable():
+        with block():
             seen.append(True)
 
     thread = threading.Thread(target=run)
