@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from child_runs import end, start_python
 from drawing import discs, photograph
-from runs import end, start_python
 
 TINY = """
 seed = 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import command, lengthened, rows, wait_for
+from child_runs import command, lengthened, rows, wait_for
 
 from training import distributed, hardware, loop
 from training.checkpoint import read_checkpoint

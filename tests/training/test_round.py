@@ -6,7 +6,7 @@ import signal
 
 import numpy as np
 import pytest
-from runs import KILLED_AT_FILE, command
+from child_runs import KILLED_AT_FILE, command
 
 from deepsplit_core.cli import main as deepsplit
 from deepsplit_core.images import read_image

@@ -7,7 +7,7 @@ import time
 
 import pytest
 import torch
-from runs import KILLED_AT_FILE, assert_same_run, command, lengthened, rows, wait_for
+from child_runs import KILLED_AT_FILE, assert_same_run, command, lengthened, rows, wait_for
 
 from training.checkpoint import read_checkpoint
 from training.cli import main
