@@ -5,7 +5,7 @@ BIN := .venv/bin
 BIN5 := .venv-cp5/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gui lint env env5 env39 lock clean
+.PHONY: help demo test test-gui bench lint env env5 env39 lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -30,6 +30,9 @@ test-gui: env env5 ## run CellProfiler's real windows, 4 and 5 (Debian; installs
 	echo "== CellProfiler 4: its window"; $(BIN)/python -m pytest tests/gui || status=$$?; \
 	echo "== CellProfiler 5: its window"; $(BIN5)/python -m pytest tests/gui || status=$$?; \
 	exit $$status
+
+bench: env ## measure speed, into benchmarks/latest.json
+	$(BIN)/python -m benchmarks.run
 
 lint: env ## check style (ruff) and types (mypy)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""StarDist and Cellpose on one image, in an environment of their own (`make env-peers`).
+"""StarDist and Cellpose on one image, in an environment of their own.
 
     .venv-peers/bin/python benchmarks/_peers_worker.py IMAGE.npy N_THREADS
 

@@ -2,7 +2,10 @@
 
     .venv/bin/python -m benchmarks.peers
 
-The peers run in an environment of their own (`make env-peers`); see _peers_worker.py for what is timed of them.
+The peers run in an environment of their own; see _peers_worker.py for what is timed of them:
+
+    uv venv --python 3.11 .venv-peers
+    uv pip install --python .venv-peers cellpose==3.1.1.2 stardist==0.9.2 tensorflow-cpu==2.21.0 torch==2.13.0
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ SIDE = 512
 def measure() -> dict[str, float]:
     """Return the median seconds of all three for one image of 512 x 512."""
     if not PYTHON.exists():
-        raise FileNotFoundError(f"{PYTHON} is missing: `make env-peers` sets up the environment of the peers.")
+        raise FileNotFoundError(f"{PYTHON} is missing: the head of {__file__} says how to make the peers' environment.")
     image = draw_image(SIDE)
     card = deepsplit_core.load_model("nuclei", "cpu").card
     with tempfile.TemporaryDirectory() as folder:
