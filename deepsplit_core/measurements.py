@@ -54,7 +54,7 @@ def measure_cells(found: Segmentation) -> CellMeasurements:
     return CellMeasurements(
         mean_probability=sums / areas,
         contact_share=shared[found.numbers] / outline[found.numbers],
-        cut_length=cut[found.numbers],
+        cut_length=cut[found.numbers].astype(float),  # where there is no border at all, `bincount` counts in integers
         touches_border=touches[1:].astype(int),
         n_cuts=len(pairs),
     )

@@ -84,3 +84,9 @@ def test_no_cells_no_values(tiny_weights):
     measured = measure_cells(found_in(np.zeros((4, 5), np.int32), tiny_weights))
     assert [len(values) for values in measured[:4]] == [0, 0, 0, 0]
     assert measured.n_cuts == 0
+
+
+def test_values_have_one_type_whether_or_not_cells_touch(tiny_weights):
+    for drawn in ("110 000 022", "112 112 112"):
+        measured = measure_cells(found_in(picture(drawn.replace("0", ".")), tiny_weights))
+        assert [values.dtype.kind for values in measured[:4]] == ["f", "f", "f", "i"]
