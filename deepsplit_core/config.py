@@ -96,16 +96,21 @@ class PreprocessingConfig(Config):
         percentiles become 0 and 1; values outside are clipped.
     low, high : float
         The percentiles, 0 to 100, of the pixels of the whole image.
+    shrink : float
+        Pixels of the image for each pixel that the network sees: 2 halves both sides, which takes a quarter of the
+        time and lets the network see twice as far. For cells that are large in the images trained on.
     """
 
     method: str = "equalise"
     low: float = 1.0
     high: float = 99.8
+    shrink: float = 1.0
 
     def __post_init__(self) -> None:
         self._require(self.method in ("equalise", "percentile"), "method", "'equalise' or 'percentile'")
         self._require(0 <= self.low < self.high, "low", f"at least 0 and below high ({self.high})")
         self._require(self.high <= 100, "high", "at most 100")
+        self._require(1 <= self.shrink <= 8, "shrink", "1 to 8")
 
 
 @dataclass(frozen=True)

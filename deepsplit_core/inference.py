@@ -99,3 +99,8 @@ def resize(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     planes = torch.from_numpy(np.ascontiguousarray(image)).reshape(1, -1, *image.shape[-2:])
     resized = functional.interpolate(planes, size=tuple(shape), mode="bilinear", align_corners=False, antialias=True)
     return resized.numpy().reshape(*image.shape[:-2], *shape)
+
+
+def shrink(image: np.ndarray, factor: float) -> np.ndarray:
+    """Resample (..., Y, X) float32 so that one pixel stands for `factor` of the image, below 1 for an enlarged one."""
+    return resize(image, tuple(max(1, round(n / factor)) for n in image.shape[-2:]))

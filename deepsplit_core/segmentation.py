@@ -28,7 +28,7 @@ class Prediction(NamedTuple):
     card : Card
         Of the model that was used.
     scale : float
-        Pixels of the image given for each pixel that the network saw.
+        Pixels of the image given for each pixel of the images that the model was trained on.
     sha256, device, dtype : str
         Weights, device and number type that were used.
     seconds : float
@@ -151,8 +151,8 @@ def predict(
     if is_constant(image, mask):  # nothing stands out from anything
         probabilities, tile = np.zeros((2, *image.shape), np.float32), 0
     else:
-        seen = preprocess(image, model.card.preprocessing, mask)
-        seen = inference.resize(seen, tuple(max(1, round(n / scale)) for n in image.shape))
+        preprocessing = model.card.preprocessing
+        seen = inference.shrink(preprocess(image, preprocessing, mask), scale * preprocessing.shrink)
         probabilities, tile = inference.predict_in_memory(
             model.network, seen, model.device, model.dtype, TilingConfig()
         )
@@ -166,7 +166,7 @@ def predict(
 
 
 def scale_of(config: SegmentConfig, card: Card) -> float:
-    """Return how many pixels of the image stand for one that the network sees; ValueError if that is out of range."""
+    """Return how many pixels of the image stand for one of those trained on; ValueError if that is out of range."""
     scale = config.diameter / card.diameter if config.diameter else 1.0
     if not 1 / LARGEST_SCALE <= scale <= LARGEST_SCALE:
         raise ValueError(

@@ -24,6 +24,8 @@ class TrainConfig(Config):
         First segmentation, then separation (paper, 4.1), or both from scratch (4.2); see `schedule.stages_of`.
     seed : int
         Of the division of the images, the first weights and the random views.
+    balance_folders : bool
+        Each data folder is seen equally often, however many images it holds. False: each image.
     view : int
         Side of a training view in pixels.
     batch : int
@@ -60,6 +62,7 @@ class TrainConfig(Config):
     start_from: str = ""
     schedule: str = "cumulative"
     seed: int = 0
+    balance_folders: bool = False
     view: int = 256
     batch: int = 8
     segmentation_epochs: int = 20

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from deepsplit_core.inference import shrink
 from deepsplit_core.preprocessing import is_constant, preprocess
 
 from .annotations import Annotation
@@ -28,11 +29,14 @@ class Sample(NamedTuple):
     targets : (4, Y, X) float32 tensor
         Segmentation mask, separation mask, weights of the segmentation loss, weights of the separation loss.
     labels : (Y, X) int32 array
+    folder : str
+        The data folder that the image is from.
     """
 
     image: Tensor
     targets: Tensor
     labels: np.ndarray
+    folder: str = ""
 
 
 def load_samples(annotations: Sequence[Annotation], config: TrainConfig) -> list[Sample]:
@@ -42,10 +46,18 @@ def load_samples(annotations: Sequence[Annotation], config: TrainConfig) -> list
         image, labels, ignore = annotation.read()
         if is_constant(image):
             raise ValueError(f"{annotation.image_path} has one grey value everywhere: nothing can be learned from it.")
+        image = shrink(preprocess(image, config.preprocessing), config.preprocessing.shrink)[None]
+        labels, ignore = (nearest(part, image.shape[1:]) for part in (labels, ignore))
         targets = np.stack(make_targets(labels, config.targets, ignore)).astype(np.float32)
-        image = preprocess(image, config.preprocessing)[None]
-        samples.append(Sample(torch.from_numpy(image), torch.from_numpy(targets), labels))
+        folder = annotation.name.split("/")[0]
+        samples.append(Sample(torch.from_numpy(image), torch.from_numpy(targets), labels, folder))
     return samples
+
+
+def nearest(labels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Resample (Y, X) to another shape; every pixel takes the value at its middle, so that no new one appears."""
+    y, x = (((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip(shape, labels.shape, strict=True))
+    return labels[np.ix_(y, x)]
 
 
 class RandomBatches(Dataset):
@@ -65,6 +77,11 @@ class RandomBatches(Dataset):
     def __init__(self, samples: Sequence[Sample], config: TrainConfig, stage: int) -> None:
         self.samples, self.config, self.stage = samples, config, stage
         self.numbers = share_of(range(config.batch))
+        # What is drawn from: a group is drawn first, then an image in it.
+        groups: dict[str, list[int]] = {}
+        for number, sample in enumerate(samples):
+            groups.setdefault(sample.folder if config.balance_folders else "all", []).append(number)
+        self.groups = list(groups.values())
 
     def __len__(self) -> int:
         """Return the number of steps of all stages, which none exceeds."""
@@ -79,7 +96,8 @@ class RandomBatches(Dataset):
     def _view(self, step: int, number: int) -> tuple[Tensor, Tensor]:
         config = self.config
         generator = seeded(config.seed, self.stage, step, number)
-        chosen = int(torch.randint(len(self.samples), (), generator=generator))
+        group = self.groups[int(torch.randint(len(self.groups), (), generator=generator))]
+        chosen = group[int(torch.randint(len(group), (), generator=generator))]
         if not config.augmentation.fixed_copies:
             return random_view(*self.samples[chosen][:2], config.view, config.augmentation, generator)
         copy = int(torch.randint(1 + config.augmentation.fixed_copies, (), generator=generator))

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from deepsplit_core.config import SplittingConfig, TilingConfig
-from deepsplit_core.inference import predict
+from deepsplit_core.inference import predict, resize, shrink
 from deepsplit_core.metrics import Scores, evaluate_all
 from deepsplit_core.preprocessing import preprocess
 from deepsplit_core.splitting import split
@@ -51,9 +51,9 @@ def predict_all(model: Model, annotations: Sequence[Annotation]) -> list[Predict
     predicted = []
     for annotation in tqdm(annotations, "predicting", leave=False, disable=None):
         image, labels, ignore = annotation.read()
-        seen = preprocess(image, model.card.preprocessing)
+        seen = shrink(preprocess(image, model.card.preprocessing), model.card.preprocessing.shrink)
         probabilities = predict(model.network, seen, model.device, model.dtype, TilingConfig())
-        predicted.append(Predicted(annotation.name, probabilities, labels, ignore))
+        predicted.append(Predicted(annotation.name, resize(probabilities, labels.shape), labels, ignore))
     return predicted
 
 
@@ -78,13 +78,18 @@ def score_parts(predicted: Sequence[Predicted], config: SplittingConfig) -> dict
 
 def compare(predicted: Sequence[Predicted], config: SplittingConfig) -> dict[str, dict[str, Any]]:
     """Score the parts of the method on every data set (the folder in an image's name) on its own."""
+    return {
+        folder: {part: scores.to_dict() for part, scores in score_parts(images, config).items()}
+        for folder, images in sorted(by_folder(predicted).items())
+    }
+
+
+def by_folder(predicted: Sequence[Predicted]) -> dict[str, list[Predicted]]:
+    """Return the images of each data set."""
     folders: dict[str, list[Predicted]] = {}
     for image in predicted:
         folders.setdefault(image.name.split("/")[0], []).append(image)
-    return {
-        folder: {part: scores.to_dict() for part, scores in score_parts(images, config).items()}
-        for folder, images in sorted(folders.items())
-    }
+    return folders
 
 
 def as_table(comparison: dict[str, dict[str, Any]]) -> str:
@@ -126,7 +131,7 @@ def tune(predicted: Sequence[Predicted], diameter: float, n_rounds: int = 2) -> 
     SplittingConfig
     float
         Its mean AP over IoU .5 to .9, which is what is made greatest: it asks for cells that are apart and for
-        outlines that are exact.
+        outlines that are exact. Every data set counts alike, however many cells it has.
     """
     area = np.pi / 4 * diameter**2
     units = {"smallest_cell": area, "seed_distance": diameter, "longest_cut": diameter}
@@ -154,4 +159,4 @@ def tune(predicted: Sequence[Predicted], diameter: float, n_rounds: int = 2) -> 
 
 
 def _mean_ap(predicted: Sequence[Predicted], config: SplittingConfig) -> float:
-    return float(np.mean(score(predicted, config).ap))
+    return float(np.mean([score(images, config).ap for images in by_folder(predicted).values()]))
