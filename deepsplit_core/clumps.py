@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .bands import is_at_least
 from .segmentation import Segmentation
 from .splitting import label_segments
 
@@ -33,7 +34,7 @@ def find_clumps(found: Segmentation) -> Clumps:
 
     Foreground without a cell that was large enough is no clump.
     """
-    foreground = found.prediction.probabilities[0] >= found.splitting.segmentation_threshold
+    foreground = is_at_least(found.prediction.probabilities[0], found.splitting.segmentation_threshold)
     pieces = label_segments(foreground | (found.touching > 0))
     n_pieces = int(pieces.max(initial=0))
 

@@ -35,17 +35,18 @@ def predict(
 
     Returns
     -------
-    (2, Y, X) float32 array, 0 to 1
+    (2, Y, X) float16 array, 0 to 1
         Segmentation and separation probability. A network without a separation decoder finds no contact: 0.
+        float16 has steps of 0.0005 at most, a tenth of what bfloat16 computes with.
     """
-    probabilities = np.zeros((2, *image.shape), np.float32)
+    probabilities = np.zeros((2, *image.shape), np.float16)
     tiles = plan(image.shape, tiling, network.multiple)
     with torch.inference_mode():
         for start in range(0, len(tiles), tiling.batch):
             batch = tiles[start : start + tiling.batch]
             pixels = torch.from_numpy(np.stack([tile.cut(image)[None] for tile in batch]))
             pixels = pixels.to(device, dtype, memory_format=torch.channels_last)
-            results = torch.sigmoid(network(pixels).float()).cpu().numpy()
+            results = torch.sigmoid(network(pixels).float()).half().cpu().numpy()
             for tile, result in zip(batch, results):
                 tile.paste(result, probabilities[: network.n_outputs])
     return probabilities
@@ -58,7 +59,7 @@ def predict_in_memory(
 
     Returns
     -------
-    probabilities : (2, Y, X) float32 array, 0 to 1
+    probabilities : (2, Y, X) float16 array, 0 to 1
     tile : int
         The longest side of a tile that fitted, in pixels.
 
@@ -93,14 +94,18 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def resize(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Resample (..., Y, X) float32 linearly to another Y, X; what shrinks is smoothed first, against aliasing."""
+    """Resample (..., Y, X) of any float type linearly to another Y, X; what shrinks is smoothed first."""
     if image.shape[-2:] == tuple(shape):
         return image
-    planes = torch.from_numpy(np.ascontiguousarray(image)).reshape(1, -1, *image.shape[-2:])
-    resized = functional.interpolate(planes, size=tuple(shape), mode="bilinear", align_corners=False, antialias=True)
-    return resized.numpy().reshape(*image.shape[:-2], *shape)
+    planes = image.reshape(-1, *image.shape[-2:])
+    resized = np.empty((len(planes), *shape), image.dtype)
+    for plane, result in zip(planes, resized):  # one at a time: torch needs float32 for it
+        pixels = torch.from_numpy(np.ascontiguousarray(plane, np.float32))[None, None]
+        size = tuple(shape)
+        result[:] = functional.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)[0, 0]
+    return resized.reshape(*image.shape[:-2], *shape)
 
 
 def shrink(image: np.ndarray, factor: float) -> np.ndarray:
-    """Resample (..., Y, X) float32 so that one pixel stands for `factor` of the image, below 1 for an enlarged one."""
+    """Resample (..., Y, X) so that one pixel stands for `factor` of the image, below 1 for an enlarged one."""
     return resize(image, tuple(max(1, round(n / factor)) for n in image.shape[-2:]))

@@ -77,8 +77,10 @@ def preprocess(image: np.ndarray, config: PreprocessingConfig, mask: np.ndarray 
     low, high = np.percentile(values, [config.low, config.high])
     if high == low:  # almost all pixels are equal, a few are not
         low, high = values.min(), values.max()
-    low, high = image.dtype.type(low), image.dtype.type(high)
-    return np.clip((image - low) / (high - low), 0, 1).astype(np.float32, copy=False)
+    # In place: `image` is a copy, and a large one.
+    image -= image.dtype.type(low)
+    image /= image.dtype.type(high) - image.dtype.type(low)
+    return np.clip(image, 0, 1, out=image).astype(np.float32, copy=False)
 
 
 def _equalise(image: np.ndarray, values: np.ndarray) -> np.ndarray:

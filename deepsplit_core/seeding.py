@@ -64,5 +64,5 @@ def grow_seeds(seeds: np.ndarray, foreground: np.ndarray, separation: np.ndarray
 
     if not seeds.any():
         return np.zeros(seeds.shape, np.int32)
-    ridges = np.rint(separation * STEPS).astype(np.uint8)
+    ridges = np.rint(separation.astype(np.float32) * STEPS).astype(np.uint8)
     return watershed(ridges, seeds, mask=foreground | (seeds > 0)).astype(np.int32)

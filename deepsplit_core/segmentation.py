@@ -8,6 +8,7 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
+from .bands import areas_of
 from .config import SegmentConfig, SplittingConfig, TilingConfig
 from .outlines import touches_image_border, touches_mask_border
 from .preprocessing import check_image, is_constant, preprocess
@@ -23,7 +24,7 @@ class Prediction(NamedTuple):
 
     Attributes
     ----------
-    probabilities : (2, Y, X) float32 array, 0 to 1
+    probabilities : (2, Y, X) float16 array, 0 to 1
         Segmentation and separation, at the size of the image given.
     card : Card
         Of the model that was used.
@@ -59,8 +60,8 @@ class Segmentation(NamedTuple):
         0 = background, 1..n = one cell each.
     small_removed_labels : (Y, X) int32 array
         The same and the cells that were discarded, all but those that are too small; with numbers of its own.
-    all_labels : (Y, X) int32 array
-        `small_removed_labels`, and after their numbers what is too small.
+    small : (Y, X) int32 array
+        What is too small, with numbers of its own.
     touching : (Y, X) int32 array
         `small_removed_labels` with the contact pixels given back, whether or not the config asks for it.
     numbers : (n,) int array
@@ -78,7 +79,7 @@ class Segmentation(NamedTuple):
 
     labels: np.ndarray
     small_removed_labels: np.ndarray
-    all_labels: np.ndarray
+    small: np.ndarray
     touching: np.ndarray
     numbers: np.ndarray
     seeds: np.ndarray | None
@@ -86,6 +87,12 @@ class Segmentation(NamedTuple):
     splitting: SplittingConfig
     prediction: Prediction
     seconds: float
+
+    @property
+    def all_labels(self) -> np.ndarray:
+        """`small_removed_labels`, and after their numbers what is too small: (Y, X) int32."""
+        n = self.small_removed_labels.max(initial=0)
+        return np.where(self.small > 0, consecutive(self.small) + n, self.small_removed_labels).astype(np.int32)
 
 
 def segment(image: np.ndarray, model: str = "nuclei", **settings: Any) -> np.ndarray:
@@ -149,7 +156,7 @@ def predict(
 
     start = time.perf_counter()
     if is_constant(image, mask):  # nothing stands out from anything
-        probabilities, tile = np.zeros((2, *image.shape), np.float32), 0
+        probabilities, tile = np.zeros((2, *image.shape), np.float16), 0
     else:
         preprocessing = model.card.preprocessing
         seen = inference.shrink(preprocess(image, preprocessing, mask), scale * preprocessing.shrink)
@@ -197,7 +204,7 @@ def split_prediction(prediction: Prediction, config: SegmentConfig, seeds: Seeds
     found = split(prediction.probabilities, splitting, None if seeds is None else seeds.labels)
     labels, _, touching, small = _inside(found, prediction.mask)
 
-    areas = np.bincount(labels.ravel())
+    areas = areas_of(labels)
     present = np.flatnonzero(areas)
     present = present[present > 0]
     keep = np.ones(areas.size, bool)
@@ -216,7 +223,7 @@ def split_prediction(prediction: Prediction, config: SegmentConfig, seeds: Seeds
     return Segmentation(
         labels=_renumbered(labels, kept) if kept.size < present.size else small_removed,
         small_removed_labels=small_removed,
-        all_labels=np.where(small > 0, consecutive(small) + present.size, small_removed).astype(np.int32),
+        small=small,
         touching=touching,
         numbers=np.searchsorted(present, kept) + 1,
         seeds=None if seeds is None else kept,

@@ -581,8 +581,8 @@ Select which Python runs the network; the results are the same.
             self.relate(workspace, self.clumps_name.value, clumps.clump_of_cell)
         if self.wants_probabilities.value:
             for setting, probability in zip((self.segmentation_name, self.separation_name), prediction.probabilities):
-                # A copy: the kept prediction stays as it is, whatever later modules do to the image.
-                workspace.image_set.add(setting.value, Image(probability.copy(), parent_image=image, convert=False))
+                pixels = probability.astype(np.float32)
+                workspace.image_set.add(setting.value, Image(pixels, parent_image=image, convert=False))
         measured = deepsplit_core.measure_cells(found)
         self.add_features(workspace, found, measured)
 
@@ -639,7 +639,7 @@ Select which Python runs the network; the results are the same.
         data.x_data, data.y_data, data.dimensions = image.pixel_data, found.labels, image.dimensions
         data.discarded = np.where(found.labels == 0, found.all_labels, 0)
         data.cuts = deepsplit_core.border_pixels(found.touching).astype(np.uint8)
-        data.segmentation, data.separation = prediction.probabilities
+        data.segmentation, data.separation = prediction.probabilities.astype(np.float32)
         areas = np.bincount(found.labels.ravel())[1:]
         diameter = 2 * math.sqrt(np.median(areas) / math.pi) if areas.size else 0.0
         data.table = [

@@ -12,8 +12,6 @@ from deepsplit_core.config import SplittingConfig
 from deepsplit_core.outlines import borders
 from deepsplit_core.splitting import (
     consecutive,
-    cut_short_borders,
-    distance_inside,
     drop_small,
     fill_holes,
     give_back,
@@ -372,29 +370,3 @@ def test_cuts_are_counted_as_pairs_of_cells():
     labels, n_cuts, *_ = split(probabilities_of(truth > 0), SplittingConfig(longest_cut=14, largest_hole=0))
     assert labels.max() == 4
     assert n_cuts == len(borders(labels).pairs) == 4
-
-
-@given(masks)
-def test_distance_inside_is_that_of_the_whole_image(probabilities):
-    segments = label_segments(np.kron(probabilities[0], np.ones((7, 9))) > 0)  # few segments for its pixels
-    if not segments.all():  # an image without background has no distance to it
-        expected = ndimage.distance_transform_edt(segments > 0).astype(np.float32)
-        assert np.array_equal(distance_inside(segments), expected)
-
-
-def test_distance_inside_of_many_tiny_segments():
-    segments = label_segments(np.indices((80, 80)).sum(axis=0) % 2 > 0)
-    assert np.array_equal(distance_inside(segments), (segments > 0).astype(np.float32))
-
-
-def test_every_cut_is_between_two_cells_that_were_one_segment():
-    """Also where a third region joins the two sides of a short border again: then it is no cut."""
-    n_cuts = 0
-    for seed in range(40):
-        noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(96, 96)), 3)
-        segments = label_segments(noise > 0.02)
-        config = SplittingConfig(longest_cut=7, neck=0.9, seed_distance=4, smallest_cell=1)
-        labels, n_cuts_here = cut_short_borders(segments, config)
-        assert n_cuts_here == len(borders(labels).pairs)
-        n_cuts += n_cuts_here
-    assert n_cuts > 40

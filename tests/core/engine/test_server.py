@@ -52,7 +52,7 @@ def test_a_prediction_is_that_of_this_process(serve, tiny_weights, dtype, is_mas
     config = SegmentConfig(model=str(tiny_weights), device="cpu", diameter=13)
     remote, local = predict(tiny_weights, image, mask, diameter=13), deepsplit_core.predict(image, config, mask)
     assert remote.probabilities.tobytes() == local.probabilities.tobytes()
-    assert remote.probabilities.dtype == np.float32
+    assert remote.probabilities.dtype == np.float16
     assert remote.mask is mask
     for name in ("card", "scale", "sha256", "device", "dtype", "tile"):
         assert getattr(remote, name) == getattr(local, name)

@@ -1,0 +1,171 @@
+"""The watershed by shape: what is still merged is cut where two regions meet along a short border (paper, 3.2).
+
+Seeds are found in bands of rows, and segments flooded in groups, so that the memory which this takes does not grow
+with the image. Bands overlap as far as a result reaches, and segments do not touch: nothing depends on either.
+"""
+
+from __future__ import annotations
+
+from typing import Iterator, NamedTuple
+
+import numpy as np
+from scipy import ndimage, sparse
+from scipy.sparse import csgraph
+
+from .bands import areas_of, bands
+from .config import SplittingConfig
+from .outlines import borders
+
+BLOCK = 512  # pixels: segments that begin in the same block of the image are flooded together
+HALO = 64  # pixels beyond a band that are looked at first; twice as many each time that a segment is deeper
+
+
+class _Seeds(NamedTuple):
+    """Pixels of seeds, as indices into the flat image, the number of each one's seed, from 1, and its segment."""
+
+    pixels: np.ndarray
+    numbers: np.ndarray
+    segments: np.ndarray
+
+
+def cut_short_borders(labels: np.ndarray, config: SplittingConfig) -> int:
+    """Cut segments where watershed regions meet along a short border.
+
+    Labels spread from seeds at the cells' centres, the maxima of the distance to the segment's outline. Two regions
+    that meet along a border of more than `longest_cut` pixels are one cell with an inner edge: they are joined again.
+    So are, beyond the paper, regions whose border is no neck (the paper's thin protrusions are cut wrongly, section 5)
+    and regions of which one is smaller than the smallest cell.
+
+    Parameters
+    ----------
+    labels : (Y, X) int32 array
+        4-connected segments. It is changed: the pieces of what is cut have new numbers.
+    config : SplittingConfig
+
+    Returns
+    -------
+    int
+        Pairs of cells that were one segment and share a border now.
+    """
+    seeds = _find_seeds(labels, config.seed_distance)
+    n_labels = int(labels.max(initial=0)) + 1
+    first_pixels = np.unique(seeds.numbers, return_index=True)[1]
+    # Segments with one seed are one cell already: only the others are flooded.
+    is_merged = np.bincount(seeds.segments[first_pixels], minlength=n_labels) > 1
+    next_number, n_cuts = n_labels, 0
+    for box, members in _groups(labels, is_merged):
+        is_member = np.zeros(n_labels + 1, bool)
+        is_member[members] = True
+        part = labels[box]
+        own = is_member[np.minimum(part, n_labels)]  # the pieces of groups before have numbers beyond
+        chosen = is_member[seeds.segments]
+        y, x = np.divmod(seeds.pixels[chosen], labels.shape[1])
+        markers = np.zeros(part.shape, np.int32)
+        numbers = np.unique(seeds.numbers[chosen], return_inverse=True)[1]  # few numbers for few regions
+        markers[y - box[0].start, x - box[1].start] = numbers + 1
+        cells, n_cuts_here = _flood(np.where(own, part, 0), markers, config)
+        part[own] = cells[own] + next_number
+        next_number += int(cells.max()) + 1
+        n_cuts += n_cuts_here
+    return n_cuts
+
+
+def distance_inside(labels: np.ndarray) -> np.ndarray:
+    """Return the distance of each pixel of a segment to the nearest background pixel: (Y, X) float32, 0 outside.
+
+    It is that of the whole image, as 4-connected segments never share a side: the nearest pixel that is not a
+    segment's own is background. Segment by segment, the empty part of the image costs no time.
+    """
+    if labels.max(initial=0) > labels.size / 1000:  # so many that starting on each would take longer
+        return ndimage.distance_transform_edt(labels > 0).astype(np.float32)
+    distance = np.zeros(labels.shape, np.float32)
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is not None:
+            # One pixel more on each side, as far as there is one: the border of the image is no background.
+            box = tuple(slice(max(0, span.start - 1), span.stop + 1) for span in box)
+            own = labels[box] == label
+            distance[box][own] = ndimage.distance_transform_edt(own)[own]
+    return distance
+
+
+def _find_seeds(labels: np.ndarray, seed_distance: float) -> _Seeds:
+    """Find the maxima of the smoothed distance that are greatest within `seed_distance`.
+
+    A small segment beside a large one may hold none: it needs none, as it is not cut.
+    """
+    # The ridge of an outline with steps of one pixel has many small maxima; smoothing leaves those of its lobes.
+    smoothing, radius = seed_distance / 4, int(np.ceil(seed_distance))
+    reach = radius + int(np.ceil(4 * smoothing))  # the filter ends at four standard deviations
+    found = [np.zeros(0, np.intp)]
+    for rows in bands(labels.shape):
+        distance, core = _distance_around(labels, rows, reach)
+        smooth = ndimage.gaussian_filter(distance, smoothing)
+        is_seed = (smooth == ndimage.maximum_filter(smooth, size=2 * radius + 1))[core] & (labels[rows] > 0)
+        found.append(np.flatnonzero(is_seed) + rows.start * labels.shape[1])
+    pixels = np.concatenate(found)
+    return _Seeds(pixels, _connected(pixels, labels.shape[1]), labels.ravel()[pixels])
+
+
+def _distance_around(labels: np.ndarray, rows: slice, reach: int) -> tuple[np.ndarray, slice]:
+    """Return `distance_inside` of a band and `reach` rows around it at least, and where the band lies in it."""
+    n_rows, halo = len(labels), reach + HALO
+    while True:
+        start, stop = max(0, rows.start - halo), min(n_rows, rows.stop + halo)
+        distance = distance_inside(labels[start:stop])
+        core = slice(rows.start - start, rows.stop - start)
+        # No pixel outside is nearer than this, so smaller distances are those of the whole image.
+        used = distance[max(0, core.start - reach) : core.stop + reach]
+        if stop - start == n_rows or (used.max() <= halo - reach and distance.min() == 0):
+            return distance, core
+        halo *= 2
+
+
+def _connected(pixels: np.ndarray, n_columns: int) -> np.ndarray:
+    """Number the 4-connected pieces of pixels, ascending indices into a flat image of so many columns, from 1."""
+    last_column = pixels % n_columns == n_columns - 1
+    edges = []
+    for step, is_apart in ((1, last_column), (n_columns, np.zeros_like(last_column))):
+        place = np.searchsorted(pixels, pixels + step)
+        is_there = ~is_apart & (np.append(pixels, -1)[place] == pixels + step)
+        edges.append(np.stack([np.flatnonzero(is_there), place[is_there]]))
+    one, other = np.concatenate(edges, axis=1)
+    graph = sparse.coo_matrix((np.ones(one.size), (one, other)), shape=(pixels.size, pixels.size))
+    return (csgraph.connected_components(graph, directed=False)[1] + 1).astype(np.int32)
+
+
+def _groups(labels: np.ndarray, is_chosen: np.ndarray) -> Iterator[tuple[tuple[slice, slice], list[int]]]:
+    """Group the chosen segments by the block in which they begin: a box around each group, and its segments."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    boxes = ndimage.find_objects(labels) if is_chosen.any() else []
+    for label in np.flatnonzero(is_chosen).tolist():
+        y, x = boxes[label - 1]
+        groups.setdefault((y.start // BLOCK, x.start // BLOCK), []).append(label)
+    for members in groups.values():
+        spans = zip(*(boxes[label - 1] for label in members))
+        y, x = (slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in map(tuple, spans))
+        # One pixel of background around, as far as there is one: the distances need it.
+        yield (slice(max(0, y.start - 1), y.stop + 1), slice(max(0, x.start - 1), x.stop + 1)), members
+
+
+def _flood(labels: np.ndarray, markers: np.ndarray, config: SplittingConfig) -> tuple[np.ndarray, int]:
+    """Spread the markers over their segments and join what no short border parts: (Y, X) int array, and the cuts."""
+    # Imported here: scikit-image takes a second to load.
+    from skimage.segmentation import watershed
+
+    inside = labels > 0
+    distance = distance_inside(labels)
+    regions = watershed(-distance, markers, mask=inside)
+    pairs, lengths, _ = borders(regions)
+    areas = areas_of(regions)
+    # A region is as wide as the greatest circle in it; distances are counted to the first pixel outside.
+    widths = np.zeros(areas.size, np.float32)
+    np.maximum.at(widths, regions[inside], 2 * distance[inside] - 1)
+    is_cut = lengths <= np.minimum(config.longest_cut, config.neck * widths[pairs].min(axis=1))
+    is_cut &= (areas[pairs] >= config.smallest_cell).all(axis=1)
+    joined = pairs[~is_cut]
+    graph = sparse.coo_matrix((np.ones(len(joined)), (joined[:, 0], joined[:, 1])), shape=(areas.size, areas.size))
+    _, cell_of_region = csgraph.connected_components(graph, directed=False)
+    # Regions that a third one joins are one cell: a border between them is no cut.
+    cells = np.sort(cell_of_region[pairs], axis=1)
+    n_cuts = len(np.unique(cells[cells[:, 0] != cells[:, 1]], axis=0))
+    return cell_of_region[regions], n_cuts

@@ -1,0 +1,31 @@
+"""Bands of rows, and what is counted in them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from deepsplit_core import bands
+from deepsplit_core.bands import areas_of, is_at_least
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 3), (8, 3), (9, 100), (0, 5), (5, 0)])
+def test_bands_cover_every_row_once(monkeypatch, shape):
+    monkeypatch.setattr(bands, "BAND_PIXELS", 12)
+    rows = [row for band in bands.bands(shape) for row in range(band.start, band.stop)]
+    assert rows == list(range(shape[0]))
+
+
+@given(arrays(np.int32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 6)))
+def test_areas_add_up_over_bands(labels):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bands, "BAND_PIXELS", 10)
+        assert areas_of(labels).tolist() == np.bincount(labels.ravel()).tolist()
+
+
+def test_a_threshold_between_two_numbers_of_the_array_is_not_rounded():
+    """0.3 is no float16: the nearest one is above it, and the next one below is not reached."""
+    values = np.array([[np.float16(0.3), np.nextafter(np.float16(0.3), np.float16(0))]])
+    expected = [[float(values[0, 0]) >= 0.3, False]]
+    assert is_at_least(values, 0.3).tolist() == expected

@@ -1,0 +1,107 @@
+"""The watershed by shape, in bands and groups: nothing depends on either."""
+
+import numpy as np
+import pytest
+from drawing import discs
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import ndimage
+
+from deepsplit_core import bands, short_borders
+from deepsplit_core.config import SplittingConfig
+from deepsplit_core.outlines import borders
+from deepsplit_core.short_borders import cut_short_borders, distance_inside
+from deepsplit_core.splitting import label_segments
+
+masks = arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
+
+
+def noise(seed, shape=(96, 96), period=3):
+    return ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), period)
+
+
+@given(masks)
+def test_distance_inside_is_that_of_the_whole_image(mask):
+    segments = label_segments(np.kron(mask, np.ones((7, 9))) > 0)  # few segments for its pixels
+    if not segments.all():  # an image without background has no distance to it
+        expected = ndimage.distance_transform_edt(segments > 0).astype(np.float32)
+        assert np.array_equal(distance_inside(segments), expected)
+
+
+def test_distance_inside_of_many_tiny_segments():
+    segments = label_segments(np.indices((80, 80)).sum(axis=0) % 2 > 0)
+    assert np.array_equal(distance_inside(segments), (segments > 0).astype(np.float32))
+
+
+def test_every_cut_is_between_two_cells_that_were_one_segment():
+    """Also where a third region joins the two sides of a short border again: then it is no cut."""
+    n_cuts = 0
+    for seed in range(40):
+        segments = label_segments(noise(seed) > 0.02)
+        config = SplittingConfig(longest_cut=7, neck=0.9, seed_distance=4, smallest_cell=1)
+        labels = segments.copy()
+        n_cuts_here = cut_short_borders(labels, config)
+        assert n_cuts_here == len(borders(labels).pairs)
+        assert np.array_equal(labels > 0, segments > 0)
+        for number in np.unique(labels[labels > 0]):
+            assert np.unique(segments[labels == number]).size == 1
+        n_cuts += n_cuts_here
+    assert n_cuts > 40
+
+
+@pytest.mark.parametrize("threshold", [0.02, -0.03, -1.0])  # clumps, a network of them, one segment without a gap
+@pytest.mark.parametrize("n_rows", [1, 7, 40])
+def test_bands_change_nothing(monkeypatch, threshold, n_rows):
+    config = SplittingConfig(longest_cut=9, neck=0.9, seed_distance=4, smallest_cell=4)
+    segments = label_segments(noise(1, (150, 90)) > threshold)
+    whole, banded = segments.copy(), segments.copy()
+    n_cuts = cut_short_borders(whole, config)
+    monkeypatch.setattr(bands, "BAND_PIXELS", n_rows * 90)
+    monkeypatch.setattr(short_borders, "HALO", 1)  # deep segments need more, and get it
+    assert cut_short_borders(banded, config) == n_cuts
+    assert np.array_equal(whole, banded)
+    assert n_cuts > 10 or threshold < -0.5
+
+
+@pytest.mark.parametrize("block", [8, 50])
+def test_groups_change_no_cell(monkeypatch, block):
+    pairs = [(24 + 60 * i, 24 + 70 * j + d, 11) for i in range(4) for j in range(3) for d in (0, 19)]
+    segments = label_segments(discs((280, 240), pairs) > 0)
+    whole, grouped = segments.copy(), segments.copy()
+    config = SplittingConfig(longest_cut=14, seed_distance=6)
+    assert cut_short_borders(whole, config) == 12
+    monkeypatch.setattr(short_borders, "BLOCK", block)
+    assert cut_short_borders(grouped, config) == 12
+    assert np.unique(grouped).size == np.unique(whole).size == 25
+    assert np.unique(np.stack([whole.ravel(), grouped.ravel()]), axis=1).shape[1] == 25  # the same cells
+
+
+def test_a_seed_of_several_pixels_across_two_bands_is_one(monkeypatch):
+    """A square of an even side has four pixels of the greatest depth."""
+    square = np.zeros((30, 30), np.int32)
+    square[5:25, 5:25] = 1
+    for pixels in (4_000_000, 15 * 30, 30):
+        monkeypatch.setattr(bands, "BAND_PIXELS", pixels)
+        seeds = short_borders._find_seeds(square, 6)
+        assert seeds.pixels.size == 4
+        assert np.unique(seeds.numbers).tolist() == [1]
+
+
+def test_seeds_at_both_ends_of_a_row_are_two():
+    """Flat indices of the last pixel of a row and the first of the next are neighbours, the pixels are not."""
+    assert short_borders._connected(np.array([4, 5]), 5).tolist() == [1, 2]
+    assert short_borders._connected(np.array([3, 4, 9, 12]), 5).tolist() == [1, 1, 1, 2]
+
+
+def test_no_segments_no_cuts():
+    labels = np.zeros((20, 20), np.int32)
+    assert cut_short_borders(labels, SplittingConfig()) == 0
+    assert not labels.any()
+
+
+def test_deep_segment_above_a_band(monkeypatch):
+    """A band at the foot of a large disc needs its middle, far outside of the band, to know its own seeds."""
+    monkeypatch.setattr(bands, "BAND_PIXELS", 10 * 300)
+    labels = discs((300, 300), [(150, 150, 140)])
+    assert cut_short_borders(labels, SplittingConfig(seed_distance=6, longest_cut=100)) == 0
