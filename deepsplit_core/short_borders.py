@@ -121,7 +121,7 @@ def _distance_around(labels: np.ndarray, rows: slice, reach: int) -> tuple[np.nd
 
 
 def _connected(pixels: np.ndarray, n_columns: int) -> np.ndarray:
-    """Number the 4-connected pieces of pixels, ascending indices into a flat image of so many columns, from 1."""
+    """Return the number, from 1, of the 4-connected piece of each pixel: ascending indices into a flat image."""
     last_column = pixels % n_columns == n_columns - 1
     edges = []
     for step, is_apart in ((1, last_column), (n_columns, np.zeros_like(last_column))):

@@ -54,7 +54,10 @@ def split(probabilities: np.ndarray, config: SplittingConfig, seeds: np.ndarray 
     """
     foreground = is_at_least(probabilities[0], config.segmentation_threshold)
     contact = foreground & is_at_least(probabilities[1], config.separation_threshold)
-    segments = label_segments(foreground ^ contact) if seeds is None else grow_seeds(seeds, foreground, probabilities[1])
+    if seeds is None:
+        segments = label_segments(foreground ^ contact)
+    else:
+        segments = grow_seeds(seeds, foreground, probabilities[1])
     del foreground
     segments = fill_holes(segments, config.largest_hole)
     labels = drop_small(segments, config.smallest_cell)

@@ -7,7 +7,8 @@ from networks import CONTACT_GREY, card_of, wired_network, write_weights
 
 import deepsplit_core
 from deepsplit_core import Seeds, SegmentConfig, SplittingConfig, evaluate, predict, segment, split_prediction
-from deepsplit_core.weights import read_card
+from deepsplit_core.config import PreprocessingConfig
+from deepsplit_core.weights import read_card, write
 
 PAIR = discs((40, 60), [(20, 18, 12), (20, 40, 12)])
 
@@ -395,3 +396,21 @@ def test_bundled_model_on_real_nuclei(shared_data, folder):
     assert scores.n_true > 30
     assert scores.dsc > 0.8
     assert scores.cds > 0.7
+
+
+def test_a_model_sees_its_images_shrunk_and_its_lengths_are_those_of_the_image(tmp_path):
+    """Cells in a pattern of single pixels, which halving turns into grey: only the shrunk image has cells."""
+    preprocessing = PreprocessingConfig("percentile", low=0, high=100, shrink=2.0)
+    path = tmp_path / "shrinking.safetensors"
+    write(path, card_of(wired_network(), preprocessing=preprocessing), wired_network().state_dict())
+    truth = discs((81, 93), [(20, 20, 10), (20, 60, 10), (60, 24, 10), (56, 68, 10)])
+    dotted = 0.8 * (truth > 0) * (np.indices(truth.shape).sum(axis=0) % 2)
+    dotted[0, 0] = 1  # what is brightest is 1 to the network
+    assert not run(dotted, write_weights(tmp_path / "whole.safetensors", wired_network())).labels.any()
+    result = run(dotted, path)
+    assert result.prediction.scale == 1
+    assert result.splitting == read_card(path).splitting  # in pixels of the image, not of what the network saw
+    assert result.labels.shape == truth.shape
+    scores = evaluate(result.labels, truth)
+    assert (scores.n_predicted, scores.matched_above_half) == (4, 4)
+    assert scores.dsc > 0.9

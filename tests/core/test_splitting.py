@@ -6,7 +6,6 @@ from drawing import as_sets, contact, disc, discs, grid_of_pairs, perfect_probab
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy import ndimage
 
 from deepsplit_core.config import SplittingConfig
 from deepsplit_core.outlines import borders

@@ -12,7 +12,7 @@ from drawing import discs
 from deepsplit_core.preprocessing import preprocess
 from training.annotations import find_annotations
 from training.augmentation import original_view
-from training.dataset import RandomBatches, cell_diameters, load_samples
+from training.dataset import RandomBatches, Sample, cell_diameters, load_samples, nearest
 from training.targets import make_targets
 
 
@@ -38,6 +38,37 @@ def test_ignored_pixels_weigh_nothing_in_samples_and_views(ignoring, config):
     assert 0.2 < images.mean() < 0.8
     assert (targets[:, 2:3][images == 0] == 0).all()
     assert (targets[:, 2:3][images == 1] > 0).all()
+
+
+def test_shrunk_samples_have_half_the_side_and_all_their_labels(data, config):
+    half = dataclasses.replace(config.preprocessing, shrink=2.0)
+    annotations = find_annotations(data)
+    whole = load_samples(annotations, config)[3]
+    shrunk = load_samples(annotations, dataclasses.replace(config, preprocessing=half))[3]
+    n_y, n_x = whole.labels.shape
+    assert shrunk.labels.shape == shrunk.image.shape[1:] == shrunk.targets.shape[1:] == (n_y // 2, n_x // 2)
+    assert np.array_equal(shrunk.labels, whole.labels[1::2, 1::2])
+    assert np.array_equal(shrunk.targets[0].numpy() > 0, shrunk.labels > 0)
+
+
+def test_labels_take_the_value_at_the_middle_of_a_pixel():
+    labels = np.arange(25).reshape(5, 5)
+    assert nearest(labels, (5, 5)).tolist() == labels.tolist()
+    assert nearest(labels, (1, 2)).tolist() == [[11, 13]]
+
+
+def test_folders_are_seen_equally_often_if_asked(config):
+    """One image of a folder beside nine of another."""
+    folders = ["few", *["many"] * 9]
+    plain = [
+        Sample(torch.full((1, 40, 40), float(folder == "few")), torch.zeros(4, 40, 40), np.zeros((40, 40)), folder)
+        for folder in folders
+    ]
+    still = dataclasses.replace(config, augmentation=type(config.augmentation)(elastic=0), batch=50)
+    for balance, share in ((False, 0.1), (True, 0.5)):
+        chosen = dataclasses.replace(still, balance_folders=balance)
+        images = torch.cat([RandomBatches(plain, chosen, 0)[step][0] for step in range(4)])
+        assert float(images.mean()) == pytest.approx(share, abs=0.1)
 
 
 def test_constant_image_is_refused(data, config):
@@ -97,8 +128,6 @@ def test_fixed_copies_show_image_and_targets_alike(samples, config):
 
 def test_every_image_is_used(config):
     """Samples of one grey value each: it tells which image a view is of."""
-    from training.dataset import Sample
-
     plain = [Sample(torch.full((1, 40, 40), i / 10), torch.zeros(4, 40, 40), np.zeros((40, 40))) for i in range(6)]
     still = dataclasses.replace(config, augmentation=type(config.augmentation)(elastic=0), batch=10)
     images = torch.cat([RandomBatches(plain, still, 0)[step][0] for step in range(6)])

@@ -106,6 +106,13 @@ def test_tuning_finds_thresholds_that_part_the_cells():
     assert chosen.segmentation_threshold > 0.75
 
 
+def test_tuning_counts_data_sets_alike():
+    """Nine images of one set without a cell that could be found, one of another: the mean of the two sets is 1/2."""
+    blind = np.zeros((2, *PAIR.shape), np.float32)
+    images = [*(predicted(f"many/{i}", probabilities=blind) for i in range(9)), predicted("one/pair")]
+    assert tune(images, diameter=24)[1] == 0.5
+
+
 @pytest.mark.parametrize("diameter", [2, 4, 24, 150])
 def test_tuning_at_any_diameter(diameter):
     _, mean_ap = tune([predicted()], diameter)

@@ -1,0 +1,69 @@
+"""The bundled weights give the same cells whatever the threads, tiles in a batch, order and number type.
+
+The images are drawn, so that no test image of the weights is looked at.
+"""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+import deepsplit_core
+from deepsplit_core.config import TilingConfig
+from deepsplit_core.inference import predict
+from deepsplit_core.metrics import evaluate_all
+from deepsplit_core.preprocessing import preprocess
+from deepsplit_core.splitting import split
+from deepsplit_core.weights import load_model
+from training.simulation import simulate
+
+SCENES = [simulate(seed, (300, 420), diameter=28) for seed in range(4)]
+
+
+@pytest.fixture
+def n_threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def labels_of(image, dtype=None, batch=1):
+    model = load_model("nuclei", "cpu")
+    dtype = dtype or model.dtype
+    network = model.network if dtype == model.dtype else copy.deepcopy(model.network).to(dtype)
+    tiling = TilingConfig(tile=256, batch=batch)
+    probabilities = predict(network, preprocess(image, model.card.preprocessing), model.device, dtype, tiling)
+    return split(probabilities, model.card.splitting).labels
+
+
+def test_threads_change_no_label(n_threads):
+    for scene in SCENES[:2]:
+        n_threads(1)
+        alone = labels_of(scene.image)
+        n_threads(2)
+        assert np.array_equal(labels_of(scene.image), alone)
+
+
+@pytest.mark.parametrize("batch", [2, 5])
+def test_tiles_in_a_batch_change_no_label(batch):
+    assert np.array_equal(labels_of(SCENES[0].image, batch=batch), labels_of(SCENES[0].image))
+
+
+def test_the_order_of_images_changes_no_label():
+    def segmented(scenes):
+        labels = {id(s): deepsplit_core.segment(s.image, device="cpu") for s in scenes}
+        return [labels[id(scene)] for scene in SCENES]
+
+    for one, other in zip(segmented(SCENES), segmented(SCENES[::-1]), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_bfloat16_scores_as_float32():
+    scores = [
+        evaluate_all((labels_of(scene.image, dtype), scene.labels, None) for scene in SCENES)
+        for dtype in (torch.bfloat16, torch.float32)
+    ]
+    assert scores[0].n_true > 300
+    assert scores[0].cds == pytest.approx(scores[1].cds, abs=0.002)
+    assert scores[0].ap == pytest.approx(scores[1].ap, abs=0.01)
