@@ -252,11 +252,12 @@ def build_network(path: Path, card: Card, tensors: dict[str, torch.Tensor]) -> U
     """
     import torch
 
-    from .architectures import build
+    from .architectures import ARCHITECTURES
 
     # On the meta device a network has shapes and no memory: what the card asks for is checked before it is allocated.
+    # `build` would draw first weights, for which torch loads its compiler there: seconds of every start.
     with torch.device("meta"):
-        network = build(card.network)
+        network = ARCHITECTURES[card.network.architecture](card.network)
     expected = network.state_dict()
     wrong = sorted(
         set(expected) ^ set(tensors)
