@@ -44,8 +44,8 @@ class Measured(NamedTuple):
 
 
 def read_results(folder: Path) -> dict[Path, dict[str, Any]]:
-    """Read all results of a folder, sorted by name."""
-    return {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    """Read all results of a folder, sorted by name; a hidden file is one that a killed command had begun to write."""
+    return {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("[!.]*.json"))}
 
 
 def write_page(page: Path, results: Path, n_seeds: int) -> None:

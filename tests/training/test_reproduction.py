@@ -1,7 +1,6 @@
 """The grid of the paper's tables: tiny, whole, killed and gone on with; what is shared, and what never meets."""
 
 import dataclasses
-import json
 import os
 import shutil
 import signal
@@ -32,7 +31,8 @@ from training.reproduction import (
     predict,
     train_system,
 )
-from training.schedule import stage_loss, stages_of
+from training.reproduction_page import read_results
+from training.schedule import outputs, stage_loss, stages_of
 from training.settings import read_config
 from training.systems import SYSTEMS
 
@@ -55,9 +55,9 @@ n_levels = 3
 fixed_copies = 2
 """
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-PLACES = ["usiigaci-0-0", "endothelium-0-0", "endothelium-0-1"]
 TWO = ("--systems", "unet", "cumulative-deepsplit", "--sets", "usiigaci")
-SOME = ["unet", "cumulative-deepsplit", "two-unets"]
+# All have equally many; what is not here has two stages.
+STEPS = {"unet": {"segmentation": 8}, **{name: {"both": 8} for name in SYSTEMS if name.startswith("simultaneous")}}
 
 
 @pytest.fixture
@@ -78,61 +78,70 @@ def both(few, tmp_path):
     return tmp_path / "sets"
 
 
-@pytest.fixture
-def uninterrupted(both, tiny, tmp_path):
-    """The results of two systems, in one go."""
-    assert main(command(both, tmp_path / "whole", tiny, *TWO)) == 0
-    return results(tmp_path / "whole")
-
-
 def command(data, output, tiny, *options):
-    options = options or ("--systems", *SOME)
     where = ["--data", str(data), "--output", str(output), "--page", str(output.with_suffix(".md"))]
     return ["reproduce", *where, "--preset", str(tiny), "--side", "48", "--seeds", "1", "--device", "cpu", *options]
 
 
 def results(output):
     """All results by the file's name, without times."""
-    found = {path.stem: json.loads(path.read_text()) for path in (output / "results").iterdir()}
+    found = {path.stem: result for path, result in read_results(output / "results").items()}
     for result in found.values():
         del result["seconds"]
     return found
 
 
 def test_whole_grid_and_once_more(both, tiny, tmp_path, monkeypatch):
-    """Every system of both sets; thresholds are chosen on validation images alone; the second time nothing is done."""
+    """Every system; thresholds are chosen on validation images alone; the second time nothing is trained."""
     chosen_on, tune = [], reproduction.tune
     monkeypatch.setattr(reproduction, "tune", lambda p, d: chosen_on.append([i.name for i in p]) or tune(p, d, 1))
-    everything = command(both, tmp_path / "out", tiny, "--sets", "usiigaci", "endothelium")
-    assert main(everything) == 0
+    commands = [
+        command(both, tmp_path / "out", tiny, "--sets", "usiigaci"),
+        command(both, tmp_path / "out", tiny, "--systems", "unet"),
+    ]
+    assert [main(arguments) for arguments in commands] == [0, 0]
     found = results(tmp_path / "out")
-    assert sorted(found) == sorted(f"{part}-{name}" for part in PLACES for name in SYSTEMS)
+    assert sorted(found) == sorted(
+        [*(f"usiigaci-0-0-{name}" for name in SYSTEMS), *(f"endothelium-0-{fold}-unet" for fold in (0, 1))]
+    )
     assert sorted(chosen_on) == sorted(result["images"]["validation"] for result in found.values())
-    assert {sum(result["steps"].values()) for result in found.values()} == {8}
+    for result in found.values():
+        assert result["steps"] == STEPS.get(result["system"], {"segmentation": 4, "separation": 4})
+    for system in [s for s in SYSTEMS.values() if s.name != "two-unets"]:
+        run = tmp_path / "out" / "runs" / "usiigaci-0-0" / system.name
+        made = read_checkpoint(run / "checkpoint.pt")["config"]
+        assert (made["network"]["architecture"], made["schedule"]) == (system.architecture, system.schedule)
     page = (tmp_path / "out.md").read_text()
-    assert page.count("1 of 1") == 2 * len(SYSTEMS)
-    assert "missing" not in page
+    assert page.count("1 of 1") == len(SYSTEMS) + 1
     monkeypatch.setattr(reproduction, "train", None)
-    assert main(everything) == 0
+    assert main(commands[1]) == 0
     assert (tmp_path / "out.md").read_text() == page
 
 
-# Files in their order: the page; config.json, an empty metrics.csv, then checkpoint.pt and metrics.csv for each of 2
-# epochs of stage 1; config.json and the checkpoint of the U-Net, which starts with stage 1 done.
 @POSIX
-@pytest.mark.parametrize(
-    ("n", "moment"),
-    [(6, "before"), (9, "before"), (15, "before"), (22, "after")],
-    ids=["in stage 1", "while stage 1 is taken over", "while a result is written", "in stage 2 of the next system"],
-)
-def test_killed_grid_goes_on_to_the_same_results(start, both, tiny, tmp_path, uninterrupted, n, moment):
+def test_killed_grid_goes_on_to_the_same_results(start, both, tiny, tmp_path):
+    """Killed while stage 1 is taken over, and while a result is written, whose leftover is no result."""
+    assert main(command(both, tmp_path / "whole", tiny, *TWO)) == 0
     again = command(both, tmp_path / "out", tiny, *TWO)
-    process = start("-c", KILLED_AT_FILE, str(n), moment, *again)
-    assert process.wait() == -signal.SIGKILL
-    assert len(results(tmp_path / "out")) == (n == 22)
+    # Files in their order: the page; config.json, an empty metrics.csv, then checkpoint.pt and metrics.csv for each of
+    # 2 epochs of stage 1; the U-Net's config.json and its first checkpoint.
+    for n, name in [(9, "unet/.checkpoint.pt"), (10, ".usiigaci-0-0-unet.json")]:
+        process = start("-c", KILLED_AT_FILE, str(n), "before", *again)
+        assert process.wait() == -signal.SIGKILL
+        (leftover,) = [part for part in (tmp_path / "out").rglob(".*.part*") if name in str(part)]
+        leftover.write_text("{")
+        assert read_results(tmp_path / "out" / "results") == {}
     assert main(again) == 0
-    assert results(tmp_path / "out") == uninterrupted
-    assert list((tmp_path / "out" / "results").glob("*.part*")) == []
+    assert results(tmp_path / "out") == results(tmp_path / "whole")
+
+
+@POSIX
+def test_stopped_grid_says_how_to_go_on(both, tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reproduction, "train", lambda *_: signal.raise_signal(signal.SIGTERM))
+    arguments = command(both, tmp_path / "out", tiny, *TWO)
+    assert main(arguments) == 143
+    stopped = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stopped == f"Stopped (SIGTERM). Go on with the same command: python -m training {' '.join(arguments)}"
 
 
 @pytest.fixture
@@ -147,7 +156,7 @@ def fold(few, tiny, tmp_path):
 def grid(few, tiny, tmp_path):
     """What `train_system` needs to know of a grid."""
     config = read_config(str(tiny))
-    return Grid(few, tmp_path, tmp_path / "page.md", config, ["usiigaci"], SOME, 1, 48, "cpu", ["reproduce"])
+    return Grid(few, tmp_path, tmp_path / "page.md", config, ["usiigaci"], [], 1, 48, "cpu", ["reproduce"])
 
 
 def test_stage_1_is_shared_to_the_last_bit(fold, grid):
@@ -169,20 +178,6 @@ def test_stage_1_is_shared_to_the_last_bit(fold, grid):
     assert all(torch.equal(shared["best"][name], value) for name, value in direct["best"].items())
 
 
-def test_systems_differ_in_architecture_and_schedule_and_have_equally_many_steps(fold, grid):
-    for system in SYSTEMS.values():
-        networks, history = train_system(system, fold, grid)
-        assert len(history) == 4
-        assert len(networks) == (2 if system.name == "two-unets" else 1)
-        config = read_checkpoint(fold.runs / system.name / "checkpoint.pt")["config"] if len(networks) == 1 else None
-        if config:
-            assert config["network"]["architecture"] == system.architecture
-            assert config["schedule"] == system.schedule
-        stages = {"unet": ["segmentation"], "simultaneous": ["both"]}
-        name = system.schedule if system.schedule in stages else system.name
-        assert list(dict.fromkeys(row["stage"] for row in history)) == stages.get(name, ["segmentation", "separation"])
-
-
 def test_loss_of_the_separation_network_is_that_of_the_separation(fold):
     config = dataclasses.replace(fold.config.network, architecture="unet", dropout=0.0)
     network = reproduction.build(config).eval()
@@ -190,7 +185,8 @@ def test_loss_of_the_separation_network_is_that_of_the_separation(fold):
     image, targets, _ = fold.training[0][:3]
     _, separation_mask, _, weights = targets
     swapped = for_separation(fold).training[0].targets[None]
-    expected = weighted_cross_entropy(network(image[None])[:, 0], separation_mask[None], weights[None])
+    logits, _ = outputs(network, image[None], stage)
+    expected = weighted_cross_entropy(logits[:, 0], separation_mask[None], weights[None])
     torch.testing.assert_close(stage_loss(network, image[None], swapped, stage), expected)
     assert torch.equal(fold.training[0].targets, targets)
 
