@@ -17,6 +17,21 @@ PARTS = ("train", "validation", "test")
 BEGIN = "<!-- From here on the command writes; what stands before and after is kept. -->"
 END = "<!-- Up to here the command writes. -->"
 
+INTRODUCTION = """\
+Written by `python -m training reproduce`. Each row is a system of the paper's Tables 1 and 2, whose own figures stand
+beside ours. They are of images that were never published: compare differences, not values.
+
+DSC and CDS are those of the segmentation intersected with the separation (4.1) and, post-processed, those after holes
+are filled, small segments dropped, short borders cut by the watershed and contact pixels given back to the cells. All
+thresholds and lengths are chosen on the validation images alone, for the greatest mean AP after post-processing.
+Counts are added over the images of a seed. ± is the standard deviation over the seeds.
+
+All rows have the same number of steps. Stage 1, a U-Net, is trained once for each division of the images; the
+cumulative systems go on from it, and so does the U-Net itself. Of two independent U-Nets one is that of stage 1, and
+the other learns the separation with its weights. The best epoch counts: by CDS on the validation images where both
+tasks are learned, else by the loss. Minutes are those of one training, stage 1 included.
+"""
+
 # The paper's claims, as pairs of systems whose scores are subtracted: the second from the first.
 CLAIMS = {
     "Cumulative learning is better than simultaneous learning (4.2)": [
@@ -79,7 +94,7 @@ def write_page(page: Path, results: Path, n_seeds: int) -> None:
         )
     found = list(read_results(results).values())
     sections = [section(name, [r for r in found if r["set"] == name], n_seeds) for name in SETS]
-    content = before + BEGIN + "\n\n" + "\n".join(sections) + "\n" + END + after
+    content = "".join([before, BEGIN, "\n\n", "\n".join([INTRODUCTION, *sections]), "\n", END, after])
     with_replacement(page, lambda part: part.write_text(content, encoding="utf-8"))
 
 
@@ -124,15 +139,15 @@ def how_it_was_made(results: Sequence[dict[str, Any]]) -> str:
     config, side = results[0]["config"], results[0]["data"]["side"]
     divisions = {(result["seed"], result["fold"]): result["images"] for result in results}
     sizes = {" + ".join(str(len(images[part])) for part in PARTS) for images in divisions.values()}
+    steps = {str(sum(result["steps"].values())) for result in results}
     devices = {" in ".join(result["device"]) for result in results}
     return (
-        f"Images brought to {side} x {side} pixels, divided in {results[0]['n_folds']} way(s) for each seed: "
-        f"{' or '.join(sorted(sizes))} images for training, validation and test. Width "
-        f"{config['network']['base_width']}, dropout {config['network']['dropout']}, views of {config['view']} pixels, "
-        f"{config['batch']} in a step, {config['optimiser']} with {config['learning_rate']:g}, "
-        f"{config['augmentation']['fixed_copies']} fixed copies of each image, a look at the validation images every "
-        f"{config['epoch_steps']} steps. Computed on {', '.join(sorted(devices))}. Mean ± standard deviation over "
-        "the seeds; steps of stage 1 + stage 2; minutes are those of one training, stage 1 included."
+        f"Images brought to {side} x {side} pixels. Divisions for each seed: {results[0]['n_folds']}, with "
+        f"{' or '.join(sorted(sizes))} images for training, validation and test. {' or '.join(sorted(steps))} steps, "
+        f"{config['batch']} views of {config['view']} pixels each, of {1 + config['augmentation']['fixed_copies']} "
+        f"fixed ones of each image; a look at the validation images every {config['epoch_steps']} steps. Width "
+        f"{config['network']['base_width']}, dropout {config['network']['dropout']}, {config['optimiser']} with "
+        f"{config['learning_rate']:g}. Computed on {', '.join(sorted(devices))}."
     )
 
 

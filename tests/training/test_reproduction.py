@@ -1,6 +1,5 @@
 """The grid of the paper's tables: tiny, whole, killed and gone on with; what is shared, and what never meets."""
 
-import dataclasses
 import os
 import shutil
 import signal
@@ -8,32 +7,18 @@ import signal
 import numpy as np
 import pytest
 import tifffile
-import torch
 from child_runs import KILLED_AT_FILE
 from drawing import contact, discs, perfect_probabilities
 
 from deepsplit_core.config import SplittingConfig
-from training import reproduction
-from training.annotations import Annotation, find_annotations
+from training import reproduction, shared_stage
 from training.checkpoint import read_checkpoint
 from training.cli import main
-from training.dataset import load_samples
 from training.evaluation import Predicted
-from training.loop import train
-from training.losses import weighted_cross_entropy
 from training.reproduction import (
-    Fold,
-    Grid,
     count,
-    for_separation,
-    leave_two_out,
-    one_division,
-    predict,
-    train_system,
 )
 from training.reproduction_page import read_results
-from training.schedule import outputs, stage_loss, stages_of
-from training.settings import read_config
 from training.systems import SYSTEMS
 
 TINY = """
@@ -113,7 +98,7 @@ def test_whole_grid_and_once_more(both, tiny, tmp_path, monkeypatch):
         assert (made["network"]["architecture"], made["schedule"]) == (system.architecture, system.schedule)
     page = (tmp_path / "out.md").read_text()
     assert page.count("1 of 1") == len(SYSTEMS) + 1
-    monkeypatch.setattr(reproduction, "train", None)
+    monkeypatch.setattr(shared_stage, "train", None)
     assert main(commands[1]) == 0
     assert (tmp_path / "out.md").read_text() == page
 
@@ -137,107 +122,11 @@ def test_killed_grid_goes_on_to_the_same_results(start, both, tiny, tmp_path):
 
 @POSIX
 def test_stopped_grid_says_how_to_go_on(both, tiny, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(reproduction, "train", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(shared_stage, "train", lambda *_: signal.raise_signal(signal.SIGTERM))
     arguments = command(both, tmp_path / "out", tiny, *TWO)
     assert main(arguments) == 143
     stopped = capsys.readouterr().err.strip().splitlines()[-1]
     assert stopped == f"Stopped (SIGTERM). Go on with the same command: python -m training {' '.join(arguments)}"
-
-
-@pytest.fixture
-def fold(few, tiny, tmp_path):
-    """One division of five drawn images."""
-    config = read_config(str(tiny))
-    (parts,) = one_division(reproduction.resized(find_annotations(few), 48), 0)
-    return Fold(tmp_path / "runs", config, parts, *(load_samples(parts[p], config) for p in ("train", "validation")))
-
-
-@pytest.fixture
-def grid(few, tiny, tmp_path):
-    """What `train_system` needs to know of a grid."""
-    config = read_config(str(tiny))
-    return Grid(few, tmp_path, tmp_path / "page.md", config, ["usiigaci"], [], 1, 48, "cpu", ["reproduce"])
-
-
-def test_stage_1_is_shared_to_the_last_bit(fold, grid):
-    """The cumulative systems intersect with the best of it; the U-Net is that of one run of both lengths."""
-    for system in ("cumulative-deepsplit", "cumulative-branch-net", "unet"):
-        train_system(SYSTEMS[system], fold, grid)
-    best = read_checkpoint(fold.runs / "stage-1" / "checkpoint.pt")["best"]
-    for system in ("cumulative-deepsplit", "cumulative-branch-net"):
-        kept = read_checkpoint(fold.runs / system / "checkpoint.pt")["best"]
-        kept = {name.removeprefix("segmentation."): v for name, v in kept.items() if name.startswith("segmentation.")}
-        assert kept.keys() == best.keys()
-        assert all(torch.equal(kept[name], value) for name, value in best.items())
-    network = dataclasses.replace(fold.config.network, architecture="unet")
-    config = dataclasses.replace(fold.config, network=network, segmentation_epochs=4)
-    (fold.runs / "direct").mkdir()
-    train(fold.training, fold.validation, config, fold.runs / "direct", False)
-    direct, shared = (read_checkpoint(fold.runs / name / "checkpoint.pt") for name in ("direct", "unet"))
-    assert all(torch.equal(shared["network"][name], value) for name, value in direct["network"].items())
-    assert all(torch.equal(shared["best"][name], value) for name, value in direct["best"].items())
-
-
-def test_loss_of_the_separation_network_is_that_of_the_separation(fold):
-    config = dataclasses.replace(fold.config.network, architecture="unet", dropout=0.0)
-    network = reproduction.build(config).eval()
-    stage = stages_of(dataclasses.replace(fold.config, network=config))[0]
-    image, targets, _ = fold.training[0][:3]
-    _, separation_mask, _, weights = targets
-    swapped = for_separation(fold).training[0].targets[None]
-    logits, _ = outputs(network, image[None], stage)
-    expected = weighted_cross_entropy(logits[:, 0], separation_mask[None], weights[None])
-    torch.testing.assert_close(stage_loss(network, image[None], swapped, stage), expected)
-    assert torch.equal(fold.training[0].targets, targets)
-
-
-def test_two_networks_learn_a_task_each(fold, grid):
-    """After some steps one is bright on cells, the other on contact; their outputs are not mixed up."""
-    network = dataclasses.replace(fold.config.network, base_width=4, dropout=0.0)
-    long = {"segmentation_epochs": 3, "separation_epochs": 8, "epoch_steps": 20}
-    fold = fold._replace(config=dataclasses.replace(fold.config, network=network, **long))
-    networks, _ = train_system(SYSTEMS["two-unets"], fold, grid)
-    (image, *_) = predict(networks, fold.parts["train"], fold.config)
-    seg_mask, separation_mask = fold.training[0].targets[:2].numpy() > 0.5
-    segmentation, separation = image.probabilities
-    assert segmentation[seg_mask].mean() > segmentation[~seg_mask].mean() + 0.3
-    assert separation[separation_mask].mean() > separation[seg_mask & ~separation_mask].mean() + 0.1
-    assert segmentation[separation_mask].mean() > 0.5
-
-
-def named(n):
-    return [Annotation(f"drawn/{i}", None, None) for i in range(n)]
-
-
-@pytest.mark.parametrize("n", [4, 5, 7])
-def test_leave_two_out_tests_every_image_once_and_none_that_was_seen(n):
-    divisions = leave_two_out(named(n), seed=3)
-    assert sorted(a.name for parts in divisions for a in parts["test"]) == [a.name for a in named(n)]
-    assert [len(parts["test"]) for parts in divisions] == [2] * (n // 2) + [1] * (n % 2)
-    for parts in divisions:
-        assert sorted(a.name for part in parts.values() for a in part) == [a.name for a in named(n)]
-        assert len(parts["validation"]) == 1
-        assert parts["train"]
-    assert divisions != leave_two_out(named(n), seed=4)
-
-
-def test_too_few_images_for_leave_two_out():
-    with pytest.raises(ValueError, match="3 annotated images: 4 are the least"):
-        leave_two_out(named(3), seed=0)
-
-
-def test_images_are_smoothed_and_labels_are_not(ignoring):
-    """Half the size: the image is a mean over its surroundings, each label that of a pixel in its place."""
-    original = find_annotations(ignoring)[0].read()
-    (annotation, *_) = reproduction.resized(find_annotations(ignoring), 24)
-    image, labels, ignore = annotation.read()
-    assert image.shape == labels.shape == ignore.shape == (24, 24)
-    assert image.mean() == pytest.approx(original.image.mean(), rel=0.02)
-    assert image.max() < original.image.max()
-    assert set(np.unique(labels)) == set(np.unique(original.labels))
-    assert np.array_equal(labels, original.labels[1::2][:, (np.arange(24) + 0.5).__mul__(52 / 24).astype(int)])
-    assert ignore[:, :12].all()
-    assert not ignore[:, 12:].any()
 
 
 def test_each_step_of_the_post_processing_is_counted():
