@@ -130,11 +130,11 @@ def test_stopped_grid_says_how_to_go_on(both, tiny, tmp_path, monkeypatch, capsy
 
 
 def test_each_step_of_the_post_processing_is_counted():
-    """A speck, a hole, and a pair whose contact is not seen: intersection 3 cells, cleaned 2, cut 3."""
+    """A speck of 2 pixels, a hole of 1, and a pair whose contact is not seen."""
     labels = discs((48, 90), [(24, 16, 12), (24, 38, 12), (24, 72, 12)])
     probabilities = perfect_probabilities(labels)
     probabilities[1] = 0
-    probabilities[0, 2, 2] = 1
+    probabilities[0, 2, 2:4] = 1
     probabilities[0, 24, 72] = 0
     steps = count([Predicted("a", probabilities, labels)], SplittingConfig(longest_cut=14, smallest_cell=5))
     assert {step: scores.n_predicted for step, scores in steps.items()} == {
@@ -142,7 +142,7 @@ def test_each_step_of_the_post_processing_is_counted():
         "cleaned": 2,
         "post-processed": 3,
     }
-    assert [scores.predicted_pixels - scores.true_pixels for scores in steps.values()] == [0, 0, 0]
+    assert [scores.predicted_pixels - scores.true_pixels for scores in steps.values()] == [1, 0, 0]
     seen = perfect_probabilities(labels)
     steps = count([Predicted("a", seen, labels)], SplittingConfig(longest_cut=14))
     assert steps["intersected"].predicted_pixels == steps["intersected"].true_pixels - contact(labels).sum()
