@@ -1,4 +1,4 @@
-"""The grid of the paper's tables: tiny, whole, killed and gone on with; what is shared, and what never meets."""
+"""The grid of the paper's tables: whole, killed and gone on with, stopped, refused; what is counted."""
 
 import os
 import shutil
@@ -21,36 +21,10 @@ from training.reproduction import (
 from training.reproduction_page import read_results
 from training.systems import SYSTEMS
 
-TINY = """
-view = 32
-batch = 2
-segmentation_epochs = 2
-separation_epochs = 2
-epoch_steps = 2
-learning_rate = 1e-2
-learning_rate_schedule = "constant"
-picture_epochs = 0
-freeze_trunk = false
-
-[network]
-base_width = 2
-n_levels = 3
-
-[augmentation]
-fixed_copies = 2
-"""
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 TWO = ("--systems", "unet", "cumulative-deepsplit", "--sets", "usiigaci")
 # All have equally many; what is not here has two stages.
 STEPS = {"unet": {"segmentation": 8}, **{name: {"both": 8} for name in SYSTEMS if name.startswith("simultaneous")}}
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    """The TOML file of a tiny grid."""
-    path = tmp_path / "grid.toml"
-    path.write_text(TINY)
-    return path
 
 
 @pytest.fixture
@@ -63,9 +37,11 @@ def both(few, tmp_path):
     return tmp_path / "sets"
 
 
-def command(data, output, tiny, *options):
+def command(data, output, preset, *options):
+    """The tiny run's settings, with the paper's stage 2 and steps of one size."""
     where = ["--data", str(data), "--output", str(output), "--page", str(output.with_suffix(".md"))]
-    return ["reproduce", *where, "--preset", str(tiny), "--side", "48", "--seeds", "1", "--device", "cpu", *options]
+    where += ["--preset", str(preset), "--set", "learning_rate_schedule=constant", "--set", "freeze_trunk=false"]
+    return ["reproduce", *where, "--side", "48", "--seeds", "1", "--device", "cpu", *options]
 
 
 def results(output):
@@ -76,13 +52,13 @@ def results(output):
     return found
 
 
-def test_whole_grid_and_once_more(both, tiny, tmp_path, monkeypatch):
+def test_whole_grid_and_once_more(both, preset, tmp_path, monkeypatch):
     """Every system; thresholds are chosen on validation images alone; the second time nothing is trained."""
     chosen_on, tune = [], reproduction.tune
     monkeypatch.setattr(reproduction, "tune", lambda p, d: chosen_on.append([i.name for i in p]) or tune(p, d, 1))
     commands = [
-        command(both, tmp_path / "out", tiny, "--sets", "usiigaci"),
-        command(both, tmp_path / "out", tiny, "--systems", "unet"),
+        command(both, tmp_path / "out", preset, "--sets", "usiigaci"),
+        command(both, tmp_path / "out", preset, "--systems", "unet"),
     ]
     assert [main(arguments) for arguments in commands] == [0, 0]
     found = results(tmp_path / "out")
@@ -104,10 +80,10 @@ def test_whole_grid_and_once_more(both, tiny, tmp_path, monkeypatch):
 
 
 @POSIX
-def test_killed_grid_goes_on_to_the_same_results(start, both, tiny, tmp_path):
+def test_killed_grid_goes_on_to_the_same_results(start, both, preset, tmp_path):
     """Killed while stage 1 is taken over, and while a result is written, whose leftover is no result."""
-    assert main(command(both, tmp_path / "whole", tiny, *TWO)) == 0
-    again = command(both, tmp_path / "out", tiny, *TWO)
+    assert main(command(both, tmp_path / "whole", preset, *TWO)) == 0
+    again = command(both, tmp_path / "out", preset, *TWO)
     # Files in their order: the page; config.json, an empty metrics.csv, then checkpoint.pt and metrics.csv for each of
     # 2 epochs of stage 1; the U-Net's config.json and its first checkpoint.
     for n, name in [(9, "unet/.checkpoint.pt"), (10, ".usiigaci-0-0-unet.json")]:
@@ -121,9 +97,9 @@ def test_killed_grid_goes_on_to_the_same_results(start, both, tiny, tmp_path):
 
 
 @POSIX
-def test_stopped_grid_says_how_to_go_on(both, tiny, tmp_path, monkeypatch, capsys):
+def test_stopped_grid_says_how_to_go_on(both, preset, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shared_stage, "train", lambda *_: signal.raise_signal(signal.SIGTERM))
-    arguments = command(both, tmp_path / "out", tiny, *TWO)
+    arguments = command(both, tmp_path / "out", preset, *TWO)
     assert main(arguments) == 143
     stopped = capsys.readouterr().err.strip().splitlines()[-1]
     assert stopped == f"Stopped (SIGTERM). Go on with the same command: python -m training {' '.join(arguments)}"
@@ -156,29 +132,29 @@ def refused(capsys, arguments):
     return line
 
 
-def test_results_of_other_settings_or_images_are_not_mixed(both, tiny, tmp_path, capsys):
+def test_results_of_other_settings_or_images_are_not_mixed(both, preset, tmp_path, capsys):
     options = ("--systems", "unet", "--sets", "usiigaci")
-    assert main(command(both, tmp_path / "out", tiny, *options)) == 0
+    assert main(command(both, tmp_path / "out", preset, *options)) == 0
     before = (tmp_path / "out.md").read_bytes()
-    line = refused(capsys, command(both, tmp_path / "out", tiny, *options, "--set", "learning_rate=0.5"))
+    line = refused(capsys, command(both, tmp_path / "out", preset, *options, "--set", "learning_rate=0.5"))
     assert "usiigaci-0-0-unet.json was made with other settings" in line
     path = both / "usiigaci" / "labels" / "field0.tif"
     labels = tifffile.imread(path)
     tifffile.imwrite(path, np.where(labels == 1, 0, labels))
-    assert "was made with other images" in refused(capsys, command(both, tmp_path / "out", tiny, *options))
+    assert "was made with other images" in refused(capsys, command(both, tmp_path / "out", preset, *options))
     assert (tmp_path / "out.md").read_bytes() == before
 
 
 @pytest.mark.parametrize("setting", ["patience=3", "learning_rate_schedule=cosine"])
-def test_settings_with_unequal_budgets_are_refused(both, tiny, tmp_path, capsys, setting):
-    line = refused(capsys, command(both, tmp_path / "out", tiny, "--set", setting))
+def test_settings_with_unequal_budgets_are_refused(both, preset, tmp_path, capsys, setting):
+    line = refused(capsys, command(both, tmp_path / "out", preset, "--set", setting))
     assert "must be 'constant' and 0: all systems go on from one stage 1" in line
     assert not (tmp_path / "out").exists()
 
 
-def test_page_that_cannot_be_written_is_told_before_anything_is_trained(both, tiny, tmp_path, capsys):
+def test_page_that_cannot_be_written_is_told_before_anything_is_trained(both, preset, tmp_path, capsys):
     (tmp_path / "out.md").write_text("# By hand\n")
-    line = refused(capsys, command(both, tmp_path / "out", tiny))
+    line = refused(capsys, command(both, tmp_path / "out", preset))
     assert "the tables go between them" in line
     assert (tmp_path / "out.md").read_text() == "# By hand\n"
     assert not (tmp_path / "out" / "runs").exists()
