@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+import tifffile
 
+from deepsplit_core.images import write_labels
+from deepsplit_core.outlines import border_pixels, borders
 from training.annotations import Annotation, find_annotations
 from training.folds import leave_two_out, resized
 
@@ -29,14 +32,30 @@ def test_too_few_images_for_leave_two_out():
 
 
 def test_images_are_smoothed_and_labels_are_not(ignoring):
-    """Half the size: the image is a mean over its surroundings, each label that of a pixel in its place."""
+    """Half the height: the image is a mean over its surroundings, each label that of a pixel in its place."""
     original = find_annotations(ignoring)[0].read()
-    (annotation, *_) = resized(find_annotations(ignoring), 24)
-    image, labels, ignore = annotation.read()
+    image, labels, ignore = resized(find_annotations(ignoring), 24)[0].read()
     assert image.shape == labels.shape == ignore.shape == (24, 24)
     assert image.mean() == pytest.approx(original.image.mean(), rel=0.02)
     assert image.max() < original.image.max()
     assert set(np.unique(labels)) == set(np.unique(original.labels))
-    assert np.array_equal(labels, original.labels[1::2][:, (np.arange(24) + 0.5).__mul__(52 / 24).astype(int)])
+    # Rows 0, 2, ... and columns 0, 2.17, ..., half of that further on.
+    in_place = original.labels[1::2][:, [int((i + 0.5) * 52 / 24) for i in range(24)]]
+    assert np.array_equal(labels[labels > 0], in_place[labels > 0])
+    assert ((in_place > 0) & (labels == 0)).sum() == border_pixels(in_place).sum() > 0
     assert ignore[:, :12].all()
     assert not ignore[:, 12:].any()
+
+
+def test_touching_cells_get_a_gap_and_others_stay_as_they_are(few):
+    """Of the size that the images have: two discs that touch, and one alone."""
+    annotation = find_annotations(few)[1]
+    original = annotation.read().labels[:48, :48]
+    write_labels(annotation.labels_path, original)
+    tifffile.imwrite(annotation.image_path, annotation.read_image()[:48, :48])
+    (found,) = resized([annotation], 48)
+    labels = found.read().labels
+    assert len(borders(original).pairs) == 1
+    assert len(borders(labels).pairs) == 0
+    assert np.array_equal(labels == 3, original == 3)
+    assert 0 < (labels != original).sum() < 40
