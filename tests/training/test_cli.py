@@ -208,7 +208,10 @@ def test_device_that_is_not_there_is_no_silent_cpu(data, preset, tmp_path, capsy
 
 def test_unknown_preset(data, tmp_path, capsys):
     line = refused(capsys, data, tmp_path / "run", "novelty")
-    assert "'novelty' is neither a preset (best, fast_cpu, nuclei, nuclei_second, paper) nor a TOML file" in line
+    assert (
+        "'novelty' is neither a preset (best, fast_cpu, nuclei, nuclei_second, paper, reproduction) nor a TOML file"
+        in line
+    )
 
 
 @pytest.mark.parametrize("command", ["evaluate", "export"])

@@ -1,5 +1,6 @@
 """The grid of the paper's tables: whole, killed and gone on with, stopped, refused; what is counted."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from training.reproduction import (
     count,
 )
 from training.reproduction_page import read_results
+from training.settings import read_config
 from training.systems import SYSTEMS
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
@@ -94,6 +96,14 @@ def test_killed_grid_goes_on_to_the_same_results(start, both, preset, tmp_path):
         assert read_results(tmp_path / "out" / "results") == {}
     assert main(again) == 0
     assert results(tmp_path / "out") == results(tmp_path / "whole")
+
+
+def test_preset_is_the_papers_but_for_width_view_and_lengths():
+    paper, ours = (read_config(name) for name in ("paper", "reproduction"))
+    own = ("view", "segmentation_epochs", "separation_epochs", "patience", "picture_epochs")
+    network = dataclasses.replace(ours.network, base_width=paper.network.base_width)
+    assert dataclasses.replace(ours, network=network, **{name: getattr(paper, name) for name in own}) == paper
+    assert ours.patience == 0
 
 
 @POSIX
