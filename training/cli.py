@@ -266,10 +266,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--page", type=Path, default="docs/reproduction.md", help="the tables go in here (default: %(default)s)"
     )
-    command.add_argument("--sets", nargs="+", choices=SETS, default=SETS, help="sets of images (default: all)")
-    command.add_argument(
-        "--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="rows of the tables (default: all)"
-    )
+    for option, names in {"--sets": SETS, "--systems": SYSTEMS}.items():
+        command.add_argument(
+            option,
+            nargs="+",
+            choices=names,
+            default=list(names),
+            metavar="NAME",
+            help=f"of {', '.join(names)} (default: all)",
+        )
     command.add_argument("--seeds", type=int, default=3, help="repetitions of everything (default: %(default)s)")
     command.add_argument("--side", type=int, default=512, help="images are brought to this size (default: %(default)s)")
     command.add_argument("--preset", default="reproduction", help="a preset or TOML file (default: %(default)s)")

@@ -150,7 +150,7 @@ def how_it_was_made(results: Sequence[dict[str, Any]]) -> str:
         f"{config['batch']} views of {config['view']} pixels each, of {1 + config['augmentation']['fixed_copies']} "
         f"fixed ones of each image; a look at the validation images every {config['epoch_steps']} steps. Width "
         f"{config['network']['base_width']}, dropout {config['network']['dropout']}, {config['optimiser']} with "
-        f"{config['learning_rate']:g}. Computed on {', '.join(sorted(devices))}."
+        f"{config['learning_rate']:g}. Trained on {', '.join(sorted(devices))}."
     )
 
 
