@@ -18,6 +18,7 @@ from .config import TrainConfig
 from .distributed import check_batch, is_first, joined, n_processes, program
 from .settings import read_config
 from .stopping import Stopped, stoppable
+from .systems import SETS, SYSTEMS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _how_to_go_on(options: argparse.Namespace) -> str:
+    if options.run_command is _reproduce:
+        return f"Go on with the same command: {program()} {shlex.join(options.arguments)}"
     if options.run_command is not _train:
         return "Nothing was written."
     if not (options.output / "checkpoint.pt").exists():
@@ -172,6 +175,25 @@ def _report(options: argparse.Namespace) -> None:
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
 
 
+def _reproduce(options: argparse.Namespace) -> None:
+    from .reproduction import Grid, reproduce
+
+    reproduce(
+        Grid(
+            data=options.data,
+            output=options.output,
+            page=options.page,
+            config=read_config(options.preset, options.set),
+            sets=options.sets,
+            systems=options.systems,
+            n_seeds=options.seeds,
+            side=options.side,
+            device=options.device,
+            arguments=options.arguments,
+        )
+    )
+
+
 def _simulate(options: argparse.Namespace) -> None:
     from .simulated import write_simulated
 
@@ -237,6 +259,30 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--model", type=Path, help="the weights file that was exported from the run")
     command.add_argument("--output", type=Path, help="the page (default: report.html in the run's folder)")
     command.set_defaults(run_command=_report)
+
+    command = commands.add_parser("reproduce", help="train and measure every system of the paper's Tables 1 and 2")
+    command.add_argument("--data", type=Path, required=True, help=f"folder with the folders {', '.join(SETS)}")
+    command.add_argument("--output", type=Path, required=True, help="folder for results/ and runs/; goes on with it")
+    command.add_argument(
+        "--page", type=Path, default="docs/reproduction.md", help="the tables go in here (default: %(default)s)"
+    )
+    for option, names in {"--sets": SETS, "--systems": SYSTEMS}.items():
+        command.add_argument(
+            option,
+            nargs="+",
+            choices=names,
+            default=list(names),
+            metavar="NAME",
+            help=f"of {', '.join(names)} (default: all)",
+        )
+    command.add_argument("--seeds", type=int, default=3, help="repetitions of everything (default: %(default)s)")
+    command.add_argument("--side", type=int, default=512, help="images are brought to this size (default: %(default)s)")
+    command.add_argument("--preset", default="reproduction", help="a preset or TOML file (default: %(default)s)")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="in place of the preset's value: batch=4"
+    )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
+    command.set_defaults(run_command=_reproduce)
 
     command = commands.add_parser("simulate", help="draw images of touching cells with their labels, to try things out")
     command.add_argument("--output", type=Path, required=True, help="folder for images/ and labels/")

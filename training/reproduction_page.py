@@ -1,0 +1,236 @@
+"""The page of `python -m training reproduce`: tables made of the files of results, and of nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from deepsplit_core.images import with_replacement
+from deepsplit_core.metrics import AP_THRESHOLDS, Scores
+
+from .systems import SETS, SYSTEMS
+
+PARTS = ("train", "validation", "test")
+BEGIN = "<!-- From here on the command writes; what stands before and after is kept. -->"
+END = "<!-- Up to here the command writes. -->"
+
+INTRODUCTION = """\
+Written by `python -m training reproduce`. Each row is a system of the paper's Tables 1 and 2, whose own figures stand
+beside ours. They are of images that were never published: compare differences, not values.
+
+Touching cells have a gap of two pixels in the references. Eq. 1 weights the background between cells: without any, a
+U-Net could not part them, and in a confluent sheet everything would be cell.
+
+DSC and CDS are those of the segmentation intersected with the separation (4.1) and, post-processed, those after holes
+are filled, small segments dropped, short borders cut by the watershed and contact pixels given back to the cells. All
+thresholds and lengths are chosen on the validation images alone, for the greatest mean AP after post-processing.
+Counts are added over the images of a seed. ± is the standard deviation over the seeds.
+
+All rows have the same number of steps. Stage 1, a U-Net, is trained once for each division of the images; the
+cumulative systems go on from it, and so does the U-Net itself. Of two independent U-Nets one is that of stage 1, and
+the other learns the separation with its weights. The best epoch counts: by CDS on the validation images where both
+tasks are learned, else by the loss. Minutes are those of one training, stage 1 included.
+"""
+
+# The paper's claims, as pairs of systems whose scores are subtracted: the second from the first.
+CLAIMS = {
+    "Cumulative learning is better than simultaneous learning (4.2)": [
+        ("cumulative-deepsplit", "simultaneous-deepsplit"),
+        ("cumulative-branch-net", "simultaneous-branch-net"),
+        ("cumulative-double-unet", "simultaneous-double-unet"),
+    ],
+    "Cross connections are better than none (4.1)": [
+        ("cumulative-deepsplit", "cumulative-branch-net"),
+        ("simultaneous-deepsplit", "simultaneous-branch-net"),
+    ],
+    "Two tasks in one network are better than a U-Net, and than two (4.1)": [
+        ("cumulative-deepsplit", "unet"),
+        ("cumulative-deepsplit", "two-unets"),
+    ],
+}
+
+
+class Measured(NamedTuple):
+    """What a system came to with one seed: counts after each step, added over all folds; seconds of one training."""
+
+    counts: dict[str, Scores]
+    seconds: float
+    steps: dict[str, int]
+
+
+def read_results(folder: Path) -> dict[Path, dict[str, Any]]:
+    """Read all results of a folder, sorted by name; a hidden file is one that a killed command had begun to write."""
+    return {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("[!.]*.json"))}
+
+
+def write_page(page: Path, results: Path, n_seeds: int) -> None:
+    """Write the tables into a Markdown page, in place of those that it holds; a text around them is kept.
+
+    Parameters
+    ----------
+    page : Path
+        A new one, or one that was written by this function.
+    results : Path
+        Folder of the files.
+    n_seeds : int
+        How many seeds are expected; a row that has fewer says so.
+
+    Raises
+    ------
+    ValueError
+        The page exists and does not hold the two marks between which the tables go.
+    """
+    text = (
+        page.read_text(encoding="utf-8")
+        if page.exists()
+        else f"# The paper's tables on open images\n\n{BEGIN}\n{END}\n"
+    )
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(
+            f"{page} lacks the line {BEGIN!r} or, after it, {END!r}: the tables go between them. Add both, or give "
+            "another --page."
+        )
+    found = list(read_results(results).values())
+    sections = [section(name, [r for r in found if r["set"] == name], n_seeds) for name in SETS]
+    content = "".join([before, BEGIN, "\n\n", "\n".join([INTRODUCTION, *sections]), "\n", END, after])
+    with_replacement(page, lambda part: part.write_text(content, encoding="utf-8"))
+
+
+def section(name: str, results: Sequence[dict[str, Any]], n_seeds: int) -> str:
+    """Return the section of a set of images: how it was made, the paper's table, further scores, the claims."""
+    if not results:
+        return f"## {name}\n\nNo system is finished yet.\n"
+    measured = {system: by_seed([r for r in results if r["system"] == system]) for system in SYSTEMS}
+    return "\n\n".join(
+        [
+            f"## {name}",
+            how_it_was_made(results),
+            table_of_the_paper(measured, n_seeds),
+            table_of_more(measured),
+            table_of_claims(measured),
+            "",
+        ]
+    )
+
+
+def by_seed(results: Sequence[dict[str, Any]]) -> dict[int, Measured]:
+    """Join the folds of one system; a seed of which folds are not finished yet is left out."""
+    measured = {}
+    for seed in sorted({result["seed"] for result in results}):
+        folds = [result for result in results if result["seed"] == seed]
+        if len(folds) < folds[0]["n_folds"]:
+            continue
+        counts = {
+            step: sum((scores_of(fold["counts"][step]) for fold in folds), Scores()) for step in folds[0]["counts"]
+        }
+        measured[seed] = Measured(counts, fmean(fold["seconds"] for fold in folds), folds[0]["steps"])
+    return measured
+
+
+def scores_of(counts: dict[str, Any]) -> Scores:
+    """Return scores from what JSON makes of their counts: a tuple comes back as a list."""
+    return Scores(**{**counts, "true_positives": tuple(counts["true_positives"])})
+
+
+def how_it_was_made(results: Sequence[dict[str, Any]]) -> str:
+    """Say which settings and images all systems have in common."""
+    config, side = results[0]["config"], results[0]["data"]["side"]
+    divisions = {(result["seed"], result["fold"]): result["images"] for result in results}
+    sizes = {" + ".join(str(len(images[part])) for part in PARTS) for images in divisions.values()}
+    steps = {str(sum(result["steps"].values())) for result in results}
+    devices = {" in ".join(result["device"]) for result in results}
+    return (
+        f"Images brought to {side} x {side} pixels. Divisions for each seed: {results[0]['n_folds']}, with "
+        f"{' or '.join(sorted(sizes))} images for training, validation and test. {' or '.join(sorted(steps))} steps, "
+        f"{config['batch']} views of {config['view']} pixels each, of {1 + config['augmentation']['fixed_copies']} "
+        f"fixed ones of each image; a look at the validation images every {config['epoch_steps']} steps. Width "
+        f"{config['network']['base_width']}, dropout {config['network']['dropout']}, {config['optimiser']} with "
+        f"{config['learning_rate']:g}. Trained on {', '.join(sorted(devices))}."
+    )
+
+
+def table_of_the_paper(measured: dict[str, dict[int, Measured]], n_seeds: int) -> str:
+    """Return Tables 1 and 2 with the paper's own figures beside ours."""
+    columns = [("DSC", "intersected", "dsc"), ("CDS", "intersected", "cds")]
+    columns += [("DSC post-processed", "post-processed", "dsc"), ("CDS post-processed", "post-processed", "cds")]
+    header = ["", "seeds", *(title for column in columns for title in (column[0], "paper"))]
+    rows = []
+    for name, system in SYSTEMS.items():
+        seeds = measured[name].values()
+        ours = [over_seeds([getattr(m.counts[step], score) for m in seeds]) for _, step, score in columns]
+        paper = [number(value) for value in system.paper] or ["-"] * len(columns)
+        count = f"{len(seeds)} of {n_seeds}" if seeds else "missing"
+        rows.append([system.title, count, *(cell for pair in zip(ours, paper, strict=True) for cell in pair)])
+    return markdown(header, rows)
+
+
+def table_of_more(measured: dict[str, dict[int, Measured]]) -> str:
+    """Return what the paper does not give: AP, merges and splits after post-processing, steps, and time."""
+    ap_titles = [f"AP {number(threshold)[:2]}" for threshold in AP_THRESHOLDS]
+    header = ["", "CDS without the watershed", *ap_titles, "merges", "splits", "cells", "steps", "minutes"]
+    rows = []
+    for name, system in SYSTEMS.items():
+        seeds = list(measured[name].values())
+        final = [m.counts["post-processed"] for m in seeds]
+        rows.append(
+            [
+                system.title,
+                over_seeds([m.counts["cleaned"].cds for m in seeds]),
+                *(over_seeds([scores.ap[i] for scores in final]) for i in range(len(AP_THRESHOLDS))),
+                *(mean_of([getattr(s, counted) for s in final]) for counted in ("merges", "splits", "n_true")),
+                " + ".join(map(str, seeds[0].steps.values())) if seeds else "",
+                mean_of([m.seconds / 60 for m in seeds]),
+            ]
+        )
+    return markdown(header, rows)
+
+
+def table_of_claims(measured: dict[str, dict[int, Measured]]) -> str:
+    """Return the differences that the paper's claims are about, each between two systems with the same seed."""
+    header = ["after post-processing", "seeds", "DSC", "paper", "CDS", "paper"]
+    rows = []
+    for claim, pairs in CLAIMS.items():
+        rows.append([f"**{claim}**", *[""] * 5])
+        for one, other in pairs:
+            shared = measured[one].keys() & measured[other].keys()
+            cells = []
+            for i, score in ((2, "dsc"), (3, "cds")):
+                values = [
+                    [getattr(measured[name][seed].counts["post-processed"], score) for name in (one, other)]
+                    for seed in sorted(shared)
+                ]
+                cells.append(over_seeds([a - b for a, b in values], "+"))
+                papers = [SYSTEMS[name].paper for name in (one, other)]
+                cells.append(number(papers[0][i] - papers[1][i], "+") if all(papers) else "-")
+            title = f"{SYSTEMS[one].title} minus {SYSTEMS[other].title}"
+            rows.append([title, str(len(shared)) if shared else "missing", *cells])
+    return markdown(header, rows)
+
+
+def over_seeds(values: Sequence[float], sign: str = "") -> str:
+    """Return mean and, of several, standard deviation: ".903 ± .012"; nothing where there is no value."""
+    if not values:
+        return ""
+    spread = f" ± {number(stdev(values))}" if len(values) > 1 else ""
+    return number(fmean(values), sign) + spread
+
+
+def mean_of(values: Sequence[float]) -> str:
+    """Return the mean with one decimal; nothing where there is no value."""
+    return f"{fmean(values):.1f}" if values else ""
+
+
+def number(value: float, sign: str = "") -> str:
+    """Return a score as the paper prints it, without the zero before the point."""
+    return f"{value:{sign}.3f}".replace("0.", ".", 1)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
