@@ -80,7 +80,9 @@ def test_importing_the_core_loads_neither_torch_nor_scikit_image(root):
 
 
 def test_loading_a_model_does_not_load_the_compiler_of_torch(root):
-    code = "import sys, deepsplit_core; deepsplit_core.load_model('nuclei', 'cpu'); print('torch._dynamo' in sys.modules)"
+    code = (
+        "import sys, deepsplit_core; deepsplit_core.load_model('nuclei', 'cpu'); print('torch._dynamo' in sys.modules)"
+    )
     run = run_python(root, code)
     assert run.stdout.strip() == "False", run.stderr
 

@@ -11,6 +11,7 @@ from deepsplit_core.inference import resize
 from deepsplit_core.outlines import border_pixels
 
 from .annotations import Annotated, Annotation, split_annotations
+from .dataset import nearest
 
 Parts = dict[str, list[Annotation]]
 
@@ -29,14 +30,9 @@ class Resized(Annotation):
     def read(self) -> Annotated:
         """Read all parts: the image is resampled linearly, labels and ignored pixels are those of the nearest pixel."""
         image, labels, ignore = super().read()
-        y, x = (((np.arange(self.side) + 0.5) * n / self.side).astype(int) for n in image.shape)
-        nearest = np.ix_(y, x)
-        labels = labels[nearest]
-        return Annotated(
-            resize(image.astype(np.float32), (self.side, self.side)),
-            np.where(border_pixels(labels), 0, labels),
-            ignore[nearest],
-        )
+        shape = (self.side, self.side)
+        labels, ignore = nearest(labels, shape), nearest(ignore, shape)
+        return Annotated(resize(image.astype(np.float32), shape), np.where(border_pixels(labels), 0, labels), ignore)
 
 
 def resized(annotations: Sequence[Annotation], side: int) -> list[Annotation]:
