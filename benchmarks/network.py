@@ -9,6 +9,7 @@ the number type that the inference path uses, gives what the processor can do.
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,12 @@ SIZES = (512, 1024)
 MATRIX = 2048
 
 
-def measure(device: str = "cpu") -> list[dict[str, Any]]:
-    """Return one row for each width and size: seconds, and the rates as ratios of one run."""
-    return [_measure(width, size, device) for width in WIDTHS for size in SIZES]
+def measure() -> list[dict[str, Any]]:
+    """Return one row for each device, width and size: seconds, and the rates as ratios of one run."""
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    if len(devices) == 1:
+        print("There is no CUDA device: its rows are left out.", file=sys.stderr)
+    return [_measure(width, size, device) for device in devices for width in WIDTHS for size in SIZES]
 
 
 def _measure(width: int, size: int, device: str) -> dict[str, Any]:
@@ -61,6 +65,7 @@ def _measure(width: int, size: int, device: str) -> dict[str, Any]:
             plain(pixels)
     rate = counter.get_total_flops() / seconds["ours"]
     return {
+        "device": device,
         "width": width,
         "size": size,
         "dtype": str(model.dtype).removeprefix("torch."),

@@ -51,7 +51,7 @@ def ratios(figures: dict[str, Any]) -> dict[str, float]:
     """Return what is compared within one run; a part that has not run gives none."""
     found = {}
     for row in figures.get("network", []):
-        if row["size"] == 512:
+        if row["device"] == "cpu" and row["size"] == 512:
             found[f"network_w{row['width']}_of_matmul"] = row["of_matmul"]
             found[f"speedup_over_naive_w{row['width']}"] = row["times_naive"]
     for row in figures.get("whole", []):
