@@ -1,14 +1,17 @@
 """The network alone: this inference path beside plain eager float32 and beside a matrix product of the same run.
 
-    .venv/bin/python -m benchmarks.network
+    .venv/bin/python -m benchmarks.network                             all
+    .venv/bin/python -m benchmarks.network DEVICE WIDTH SIZE           the plain path alone, in this process
 
-The work is counted in floating-point operations of the network as it was trained; a matrix product of 2048 x 2048, in
+The plain path runs in a process of its own, as the library's setting of the allocator holds for a whole process. The
+work is counted in floating-point operations of the network as it was trained; a matrix product of 2048 x 2048, in
 the number type that the inference path uses, gives what the processor can do.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -35,23 +38,17 @@ def measure() -> list[dict[str, Any]]:
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     if len(devices) == 1:
         print("There is no CUDA device: its rows are left out.", file=sys.stderr)
-    return [_measure(width, size, device) for device in devices for width in WIDTHS for size in SIZES]
+    return [_measure(device, width, size) for device in devices for width in WIDTHS for size in SIZES]
 
 
-def _measure(width: int, size: int, device: str) -> dict[str, Any]:
+def _measure(device: str, width: int, size: int) -> dict[str, Any]:
     network = random_network(width)
     model = as_loaded(network, device)
-    image = np.random.default_rng(0).random((size, size), dtype=np.float32)
-    plain = network.to(model.device)
-    pixels = torch.from_numpy(image)[None, None].to(model.device)
+    image = draw_image(size)
     one, other = (torch.randn(MATRIX, MATRIX, device=model.device).to(model.dtype) for _ in range(2))
 
     def ours() -> None:
         predict(model.network, image, model.device, model.dtype, TilingConfig())
-        _wait(model.device)
-
-    def naive() -> None:
-        plain(pixels)
         _wait(model.device)
 
     def product() -> None:
@@ -59,23 +56,43 @@ def _measure(width: int, size: int, device: str) -> dict[str, Any]:
         _wait(model.device)
 
     with torch.inference_mode():
-        # The plain path at width 64 takes seconds: few rounds tell as much.
-        seconds = medians({"ours": ours, "naive": naive, "product": product}, n_rounds=3 if width == 64 else 7)
+        seconds = medians({"ours": ours, "product": product})
         with FlopCounterMode(display=False) as counter:
-            plain(pixels)
-    rate = counter.get_total_flops() / seconds["ours"]
+            network(torch.from_numpy(image)[None, None])
+    command = [sys.executable, "-m", "benchmarks.network", device, str(width), str(size)]
+    naive = float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    rate, product_rate = counter.get_total_flops() / seconds["ours"], 2 * MATRIX**3 / seconds["product"]
     return {
         "device": device,
         "width": width,
         "size": size,
         "dtype": str(model.dtype).removeprefix("torch."),
         "seconds": seconds["ours"],
-        "naive_seconds": seconds["naive"],
+        "naive_seconds": naive,
         "gflop": counter.get_total_flops() / 1e9,
-        "matmul_gflops": 2 * MATRIX**3 / seconds["product"] / 1e9,
-        "of_matmul": rate / (2 * MATRIX**3 / seconds["product"]),
-        "times_naive": seconds["naive"] / seconds["ours"],
+        "matmul_gflops": product_rate / 1e9,
+        "of_matmul": rate / product_rate,
+        "times_naive": naive / seconds["ours"],
     }
+
+
+def measure_naive(device: str, width: int, size: int) -> float:
+    """Return the median seconds of plain eager float32 in the default layout."""
+    network = random_network(width).to(device)
+    pixels = torch.from_numpy(draw_image(size))[None, None].to(device)
+
+    def naive() -> None:
+        network(pixels)
+        _wait(pixels.device)
+
+    with torch.inference_mode():
+        # At width 64 it takes seconds: few rounds tell as much.
+        return medians({"naive": naive}, n_rounds=3 if width == 64 else 7)["naive"]
+
+
+def draw_image(size: int) -> np.ndarray:
+    """Return (size, size) float32 of noise: the time does not depend on what an image shows."""
+    return np.random.default_rng(0).random((size, size), dtype=np.float32)
 
 
 def random_network(width: int) -> UNet:
@@ -107,4 +124,7 @@ def _wait(device: torch.device) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(), indent=1))
+    if arguments := sys.argv[1:]:
+        print(measure_naive(arguments[0], int(arguments[1]), int(arguments[2])))
+    else:
+        print(json.dumps(measure(), indent=1))

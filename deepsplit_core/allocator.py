@@ -26,10 +26,22 @@ def keep_memory(n_bytes: int = 512 << 20) -> bool:
     bool
         Whether the system's C library is glibc. Others have no such setting, and are left as they are.
     """
-    library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
-    if library is None or not hasattr(library, "gnu_get_libc_version"):
+    library = _glibc()
+    if library is None:
         return False
     library.mallopt(_MMAP_THRESHOLD, LARGEST)
     library.mallopt(_TRIM_THRESHOLD, n_bytes)
     library.mallopt(_ARENA_MAX, 1)  # the memory of threads beside the first is kept in small pieces otherwise
     return True
+
+
+def release_memory() -> None:
+    """Give back what is kept: before something else needs much memory. Without glibc nothing is kept."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    return library if hasattr(library, "gnu_get_libc_version") else None

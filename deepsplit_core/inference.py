@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from .allocator import release_memory
 from .architectures import UNet
 from .config import TilingConfig
 from .tiling import plan
 
 LOGGER = logging.getLogger(__name__)
+MANY_TILES = 16  # splitting a larger image takes as much memory as the network; getting it again costs little beside it
 SMALLEST_TILE = 256  # pixels; half of the side of a smaller one would be halo
 
 
@@ -49,6 +51,8 @@ def predict(
             results = torch.sigmoid(network(pixels).float()).half().cpu().numpy()
             for tile, result in zip(batch, results):
                 tile.paste(result, probabilities[: network.n_outputs])
+    if len(tiles) > MANY_TILES:
+        release_memory()
     return probabilities
 
 

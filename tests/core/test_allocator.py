@@ -27,14 +27,22 @@ report()
 """
 
 
-def run(argument):
-    return subprocess.run([sys.executable, "-c", CODE, argument], capture_output=True, text=True, check=True).stdout
+def run(argument, code=CODE):
+    return subprocess.run([sys.executable, "-c", code, argument], capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc can be told")
 def test_a_large_array_takes_the_pages_of_the_one_before_in_every_thread():
     assert run("keep").split() == ["True", "True"] * 2
     assert run("leave").split() == ["None", "False"] * 2  # what it mends is there
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc can be told")
+def test_kept_memory_can_be_given_back():
+    code = CODE.replace("    print(", "    release_memory()\n    print(").replace(
+        "import keep_", "import release_memory, keep_"
+    )
+    assert run("keep", code).split() == ["True", "False"] * 2
 
 
 def test_other_systems_are_left_alone(monkeypatch):
