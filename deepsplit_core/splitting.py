@@ -65,12 +65,13 @@ def split(probabilities: np.ndarray, config: SplittingConfig, seeds: np.ndarray 
     if seeds is not None:
         return Split(labels, len(borders(labels).pairs), labels, small)
     n_cuts = cut_short_borders(labels, config) if config.watershed else 0
-    touching = give_back(labels, contact)
-    if config.contact_to_cells:
-        labels = touching
-    number = _numbers(labels)
-    touching = number[touching]
-    return Split(touching if config.contact_to_cells else number[labels], n_cuts, touching, small)
+    if not config.contact_to_cells:
+        labels = _numbers(labels)[labels]
+        return Split(labels, n_cuts, give_back(labels, contact), small)
+    contact &= labels == 0  # what was filled as a hole is no contact
+    _spread(labels, contact)
+    labels = _numbers(labels)[labels]
+    return Split(labels, n_cuts, labels, small)
 
 
 def label_segments(mask: np.ndarray) -> np.ndarray:
@@ -121,22 +122,32 @@ def give_back(labels: np.ndarray, contact: np.ndarray) -> np.ndarray:
     labels : (Y, X) int32 array
     contact : (Y, X) bool array
     """
-    n_columns = labels.shape[1] + 2  # with a frame, every pixel has four neighbours
-    grown = np.pad(labels, 1)
-    is_open = np.pad(contact, 1)
-    is_open &= grown == 0
-    flat, open_ = grown.ravel(), is_open.ravel()
-    steps = np.array([[-n_columns], [-1], [1], [n_columns]])
+    grown = labels.copy()
+    _spread(grown, contact & (labels == 0))
+    return grown
+
+
+def _spread(labels: np.ndarray, is_open: np.ndarray) -> None:
+    """Spread the labels over the pixels that are open, as `give_back` does; both arrays are changed in place."""
+    n_rows, n_columns = labels.shape
+    flat, open_ = labels.reshape(-1), is_open.reshape(-1)
+    largest = np.iinfo(labels.dtype).max
+
+    def neighbours_of(pixels: np.ndarray) -> np.ndarray:
+        y, x = np.divmod(pixels, n_columns)
+        steps = ((y > 0, -n_columns), (x > 0, -1), (x < n_columns - 1, 1), (y < n_rows - 1, n_columns))
+        # Beyond the image lies nothing: there a pixel is its own neighbour.
+        return np.stack([np.where(is_inside, pixels + step, pixels) for is_inside, step in steps])
+
     front = np.flatnonzero(open_)
     while front.size:
-        beside = flat[front + steps]
-        reached_by = np.where(beside > 0, beside, np.iinfo(np.int32).max).min(axis=0)
-        is_reached = reached_by < np.iinfo(np.int32).max
+        beside = flat[neighbours_of(front)]
+        reached_by = np.where(beside > 0, beside, largest).min(axis=0)
+        is_reached = reached_by < largest
         front = front[is_reached]
         flat[front], open_[front] = reached_by[is_reached], False
-        neighbours = (front + steps).ravel()
+        neighbours = neighbours_of(front).ravel()
         front = np.unique(neighbours[open_[neighbours]])
-    return grown[1:-1, 1:-1]
 
 
 def consecutive(labels: np.ndarray) -> np.ndarray:

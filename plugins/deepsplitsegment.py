@@ -150,7 +150,9 @@ class DeepSplitSegment(DeepSplitMeasurements):  # noqa: D101
             doc=f"""\
 Select the trained network:
 
-- *nuclei*: fluorescent nuclei, bright on a dark background; it comes with DeepSplit.
+- *nuclei*: fluorescent nuclei, bright on a dark background.
+- *cells*: whole cells in fluorescence: stains of the cytoplasm, of the membrane or of both, also confluent sheets.
+- *cells-phase*: whole cells in phase contrast.
 - *{OWN_FILE}*: a *.safetensors* file that DeepSplit's training wrote.
 
 A model brings its own pre-processing, thresholds and cell diameter; nothing of it is guessed from your images. Below
