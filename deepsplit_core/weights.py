@@ -297,7 +297,7 @@ def load_model(model: str, device: str = "auto") -> Model:
         import torch
 
         from .devices import choose_device, choose_dtype
-        from .folding import fold_normalisation
+        from .folding import fold
     except ImportError as error:
         raise ImportError(
             f"DeepSplit's network needs torch, which {sys.executable} cannot import ({error}): "
@@ -313,7 +313,7 @@ def load_model(model: str, device: str = "auto") -> Model:
             dtype = choose_dtype(where)
             if where.type == "cpu":
                 keep_memory()
-            network = fold_normalisation(build_network(path, card, tensors))  # in float32, before it is rounded
+            network = fold(build_network(path, card, tensors))  # in float32, before it is rounded
             network = network.to(device=where, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
             _loaded[key] = Model(network, card, sha256, where, dtype)
         return _loaded[key]

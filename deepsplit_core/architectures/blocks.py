@@ -38,6 +38,22 @@ class Block(nn.Sequential):
         super().__init__(*layers)
 
 
+class DecoderBlock(Block):
+    """A block on up-sampled features joined with others: (N, n_below, Y/2, X/2), (N, ., Y, X)s -> (N, out, Y, X).
+
+    Up-sampling repeats pixels: the paper says "2x2 up-sampling operations" (2.1) and names no learned one.
+    """
+
+    def __init__(self, n_below: int, n_skip: int, n_out: int, config: ModelConfig) -> None:
+        super().__init__(n_below + n_skip, n_out, config)
+        self.n_below = n_below
+
+    def forward(self, below: Tensor, skips: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
+        """Features of the level below, and those of this level that they are joined with."""
+        x = functional.interpolate(below, scale_factor=2.0, mode="nearest")
+        return super().forward(torch.cat([x, *skips], dim=1))
+
+
 class Encoder(nn.Module):
     """Blocks with 2x2 max pooling of stride 2 between them (section 2.1).
 
@@ -61,21 +77,19 @@ class Decoder(nn.Module):
     """The encoder's blocks with 2x2 up-sampling in place of the pooling (section 2.1).
 
     At every level the up-sampled features are joined with `n_skips` others of the same size: the encoder's,
-    and in DeepSplit's separation decoder also the segmentation decoder's (the cross connections). Up-sampling
-    repeats pixels: the paper says "2x2 up-sampling operations" and names no learned one.
+    and in DeepSplit's separation decoder also the segmentation decoder's (the cross connections).
     """
 
     def __init__(self, widths: Sequence[int], config: ModelConfig, n_skips: int = 1) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            Block(below + n_skips * width, width, config) for width, below in zip(widths, widths[1:])
+            DecoderBlock(below, n_skips * width, width, config) for width, below in zip(widths, widths[1:])
         )
 
     def forward(self, bottom: Tensor, *skips: Sequence[Tensor]) -> list[Tensor]:
         """Features of the coarsest level, skips finest first -> one (N, widths[i], Y / 2**i, X / 2**i) a level."""
         x, features = bottom, []
         for level in reversed(range(len(self.blocks))):
-            x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = self.blocks[level](torch.cat([x, *(skip[level] for skip in skips)], dim=1))
+            x = self.blocks[level](x, [skip[level] for skip in skips])
             features.append(x)
         return features[::-1]
