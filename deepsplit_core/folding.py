@@ -1,20 +1,18 @@
-"""The same function in fewer operations: normalisation and up-sampling folded into the convolutions beside them."""
+"""The same function in fewer operations: normalisation folded into the convolutions, derived weights computed once."""
 
 from __future__ import annotations
 
 from typing import Sequence, cast
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .architectures import UNet
-from .architectures.blocks import Block, Decoder, DecoderBlock
+from .architectures.blocks import Block, Decoder, DecoderBlock, upsample_join_convolve
 
 
 def fold(network: UNet) -> UNet:
-    """Fold normalisation and up-sampling, in place.
+    """Fold all that can be folded, in place.
 
     Parameters
     ----------
@@ -45,7 +43,7 @@ def fold_normalisation(network: UNet) -> UNet:
 
 
 def fold_upsampling(network: UNet) -> UNet:
-    """Fold every up-sampling into the convolution after it, in place."""
+    """Compute the weights that a `DecoderBlock` derives from its own in every call once, in place."""
     for decoder in network.modules():
         if isinstance(decoder, Decoder):
             decoder.blocks = nn.ModuleList(FoldedDecoderBlock(cast(DecoderBlock, block)) for block in decoder.blocks)
@@ -53,41 +51,15 @@ def fold_upsampling(network: UNet) -> UNet:
 
 
 class FoldedDecoderBlock(nn.Module):
-    """A `DecoderBlock` whose first convolution reads the features below before they are up-sampled.
-
-    A convolution of joined feature maps is the sum of one for each. Of repeated pixels, several of the nine weights
-    fall on the same one: 3x3 on the finer grid is 2x2 on the coarser one for each of the four pixels that it becomes,
-    which is a transposed convolution of 4x4 and stride 2. That takes 4/9 of the operations, and the features are
-    neither up-sampled nor joined in memory.
-
-    Parameters
-    ----------
-    block : DecoderBlock
-        In evaluation mode, without normalisation.
-    """
+    """A `DecoderBlock` with its derived weights, without normalisation."""
 
     def __init__(self, block: DecoderBlock) -> None:
         super().__init__()
         first, *others = block
-        if not isinstance(first, nn.Conv2d) or first.bias is None:
-            raise TypeError(f"A decoder block begins with {first}, not with a convolution that has a bias.")
-        weights = first.weight.detach()
-        self.below = nn.Parameter(_transposed(weights[:, : block.n_below]))
-        self.skips = nn.Parameter(weights[:, block.n_below :])
-        self.bias = first.bias
+        self.below, self.skips = (nn.Parameter(weights.detach()) for weights in block.split_weights())
+        self.bias = cast(nn.Conv2d, first).bias
         self.others = nn.Sequential(*others)
 
     def forward(self, below: Tensor, skips: Sequence[Tensor]) -> Tensor:
         """As `DecoderBlock`."""
-        joined = skips[0] if len(skips) == 1 else torch.cat(list(skips), dim=1)
-        x = functional.conv2d(joined, self.skips, self.bias, padding=1)
-        return self.others(x.add_(functional.conv_transpose2d(below, self.below, stride=2, padding=1)))
-
-
-def _transposed(weights: Tensor) -> Tensor:
-    """Return the weights (in, out, 4, 4) of the transposed convolution for those of 3x3 after up-sampling.
-
-    A pixel below is two rows and two columns above: its weights are those of all four, each moved by its place.
-    """
-    flipped = weights.flip(2, 3).transpose(0, 1)
-    return sum(functional.pad(flipped, (x, 1 - x, y, 1 - y)) for x in (0, 1) for y in (0, 1))  # type: ignore[return-value]
+        return self.others(upsample_join_convolve(below, skips, self.below, self.skips, self.bias))

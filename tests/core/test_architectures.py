@@ -6,7 +6,7 @@ from networks import random_network
 from torch import nn
 
 from deepsplit_core.architectures import ARCHITECTURES, build
-from deepsplit_core.architectures.blocks import Block
+from deepsplit_core.architectures.blocks import Block, DecoderBlock
 from deepsplit_core.config import ModelConfig
 
 TWO_TASKS = ("deepsplit", "branch_net", "double_unet")
@@ -239,3 +239,26 @@ def test_two_passes_give_the_segmentation_of_one_trunk_and_the_separation_on_the
 def test_unet_has_one_pass():
     with pytest.raises(ValueError, match="ModelConfig.passes is 2, but it must be 1"):
         random_network("unet", passes=2)
+
+
+# ----------------------------------------------------------------------------------------------------
+# A decoder's block
+
+
+@pytest.mark.parametrize("normalisation", ["none", "batch"])
+def test_a_decoder_block_is_a_block_on_upsampled_and_joined_features(normalisation):
+    config = ModelConfig(base_width=2, n_levels=3, dropout=0.0, normalisation=normalisation)
+    generator = torch.Generator().manual_seed(0)
+    below, *skips = (torch.randn(shape, generator=generator) for shape in ((2, 6, 4, 5), (2, 3, 8, 10), (2, 2, 8, 10)))
+    torch.manual_seed(1)
+    block, plain = DecoderBlock(6, 5, 4, config), Block(11, 4, config)
+    plain.load_state_dict(block.state_dict())
+    joined = torch.cat([below.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3), *skips], dim=1)
+    found, expected = block(below, skips), plain(joined)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert found.std() > 0.05
+    gradients = [
+        torch.autograd.grad((out**2).sum(), net.parameters()) for net, out in ((block, found), (plain, expected))
+    ]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
