@@ -1,10 +1,10 @@
 """Label cells with the cell_shape pipeline, as images and labels that `python -m training train` takes.
 
-    .venv/bin/python example_pipelines/cell_shape/label_fields.py DATA OUTPUT
+    .venv/bin/python example_pipelines/cell_shape/label_fields.py EXAMPLE_HUMAN OUTPUT
 
-DATA is a folder with `unlabelled/ExampleHuman` and `unlabelled/bbbc022`; ExampleFly is in CellProfiler. Nuclei are found in
-the DNA channel by DeepSplit's model *nuclei*, and cells grown from them: the labels know what the cell channel alone does
-not show. They are as good as the pipeline is, so look at them before training (`python -m training inspect`). The
+EXAMPLE_HUMAN is the folder of the images of CellProfiler's ExampleHuman; ExampleFly is in CellProfiler. Nuclei are found
+in the DNA channel by DeepSplit's model *nuclei*, and cells grown from them: the labels know what the cell channel alone
+does not show. They are as good as the pipeline is, so look at them before training (`python -m training inspect`). The
 bundled model *cells* has learned from those of this script (training/presets/cells_second.toml).
 """
 
@@ -18,23 +18,17 @@ import tifffile
 from run_demo import LOG, find_images, list_fields, run_cellprofiler
 
 
-def read_fields(data: Path) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
+def read_fields(human: Path) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
     """Return the DNA channel and the cell channel of each field, (Y, X) arrays, by name."""
-    fly, human = find_images(), data / "unlabelled/ExampleHuman/images"
-    fields = {
-        f"fly_{field[-3:]}": (tifffile.imread(fly / f"{field}_D.TIF"), tifffile.imread(fly / f"{field}_F.TIF"))
-        for field in list_fields(fly)
-    }
-    dna, cells = (next(human.glob(f"*d{channel}.tif")) for channel in (0, 2))
-    fields["human"] = (tifffile.imread(dna), tifffile.imread(cells))
-    u2os = tifffile.imread(data / "unlabelled/bbbc022/IXMtest_A02_s9.tif")
-    fields.update({f"u2os_{channel}": (u2os[0], u2os[channel]) for channel in (1, 2)})
-    return fields
+    fly = find_images()
+    paths = {f"fly_{field[-3:]}": (fly / f"{field}_D.TIF", fly / f"{field}_F.TIF") for field in list_fields(fly)}
+    paths["human"] = (next(human.glob("*d0.tif")), next(human.glob("*d2.tif")))
+    return {name: (tifffile.imread(dna), tifffile.imread(cells)) for name, (dna, cells) in paths.items()}
 
 
-def main(data: Path, output: Path) -> None:
+def main(human: Path, output: Path) -> None:
     """Write OUTPUT/images/NAME.tif and OUTPUT/labels/NAME.tif for each field."""
-    fields = read_fields(data)
+    fields = read_fields(human)
     for part in ("images", "labels"):
         (output / part).mkdir(parents=True)
     with tempfile.TemporaryDirectory() as folder:
