@@ -2,10 +2,10 @@
 
     .venv/bin/python example_pipelines/cell_shape/label_fields.py EXAMPLE_HUMAN OUTPUT
 
-EXAMPLE_HUMAN is the folder of the images of CellProfiler's ExampleHuman; ExampleFly is in CellProfiler. Nuclei are found
-in the DNA channel by DeepSplit's model *nuclei*, and cells grown from them: the labels know what the cell channel alone
-does not show. They are as good as the pipeline is, so look at them before training (`python -m training inspect`). The
-bundled model *cells* has learned from those of this script (training/presets/cells_second.toml).
+EXAMPLE_HUMAN is the folder of the images of CellProfiler's ExampleHuman; ExampleFly is in CellProfiler. Nuclei are
+found in the DNA channel by DeepSplit's model *nuclei*, and cells grown from them: the labels know what the cell channel
+alone does not show. They are as good as the pipeline is, so look at them first (`python -m training inspect`).
+The bundled model *cells* has learned from those of this script (training/presets/cells_second.toml).
 """
 
 import sys
