@@ -1,23 +1,27 @@
 """The watershed by shape: what is still merged is cut where two regions meet along a short border (paper, 3.2).
 
 Seeds are found in bands of rows, and segments flooded in groups, so that the memory which this takes does not grow
-with the image. Bands overlap as far as a result reaches, and segments do not touch: nothing depends on either.
+with the image, several at a time. Bands overlap as far as a result reaches, and segments do not touch: nothing depends
+on either.
 """
 
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple
+from typing import Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
-from .bands import BAND_PIXELS, areas_of, bands
+from .bands import BAND_PIXELS, areas_of, bands, in_threads
 from .config import SplittingConfig
 from .outlines import borders
 
 BLOCK = 512  # pixels: segments that begin in the same block of the image are flooded together
+BAND_ROWS = 256  # a band has at least, as its halo is looked at twice
 HALO = 64  # pixels beyond a band that are looked at first; twice as many each time that a segment is deeper
+
+_Group = Tuple[Tuple[slice, slice], List[int]]  # a box around some segments, and their numbers
 
 
 class _Seeds(NamedTuple):
@@ -53,7 +57,10 @@ def cut_short_borders(labels: np.ndarray, config: SplittingConfig) -> int:
     # Segments with one seed are one cell already: only the others are flooded.
     is_merged = np.bincount(seeds.segments[first_pixels], minlength=n_labels) > 1
     next_number, n_cuts = n_labels, 0
-    for box, members in _groups(labels, is_merged):
+
+    def flood(group: _Group) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray, int]:
+        """Return a group's box, its pixels in there, the cells there, numbered from 0, and the cuts."""
+        box, members = group
         is_member = np.zeros(n_labels + 1, bool)
         is_member[members] = True
         part = labels[box]
@@ -64,7 +71,11 @@ def cut_short_borders(labels: np.ndarray, config: SplittingConfig) -> int:
         numbers = np.unique(seeds.numbers[chosen], return_inverse=True)[1]  # few numbers for few regions
         markers[y - box[0].start, x - box[1].start] = numbers + 1
         cells, n_cuts_here = _flood(np.where(own, part, 0), markers, config)
-        part[own] = cells[own] + next_number
+        return box, own, cells, n_cuts_here
+
+    # Groups have no pixel in common, so that numbering the pieces of one changes nothing that another one reads.
+    for box, own, cells, n_cuts_here in in_threads(flood, _groups(labels, is_merged)):
+        labels[box][own] = cells[own] + next_number
         next_number += int(cells.max()) + 1
         n_cuts += n_cuts_here
     return n_cuts
@@ -96,14 +107,16 @@ def _find_seeds(labels: np.ndarray, seed_distance: float) -> _Seeds:
     # The ridge of an outline with steps of one pixel has many small maxima; smoothing leaves those of its lobes.
     smoothing, radius = seed_distance / 4, int(np.ceil(seed_distance))
     reach = radius + int(np.ceil(4 * smoothing))  # the filter ends at four standard deviations
-    found = [np.zeros(0, np.intp)]
-    for rows in bands(labels.shape):
+
+    def find(rows: slice) -> np.ndarray:
         distance, core = _distance_around(labels, rows, reach)
         smooth = ndimage.gaussian_filter(distance, smoothing)
         allowed = np.zeros(smooth.shape, bool)
         allowed[core] = labels[rows] > 0
-        found.append(_greatest_within(smooth, radius, allowed) + (rows.start - core.start) * labels.shape[1])
-    pixels = np.concatenate(found)
+        return _greatest_within(smooth, radius, allowed) + (rows.start - core.start) * labels.shape[1]
+
+    found = in_threads(find, bands(labels.shape, BAND_ROWS))
+    pixels = np.concatenate([np.zeros(0, np.intp), *found])
     return _Seeds(pixels, _connected(pixels, labels.shape[1]), labels.ravel()[pixels])
 
 
@@ -155,7 +168,7 @@ def _connected(pixels: np.ndarray, n_columns: int) -> np.ndarray:
     return (csgraph.connected_components(graph, directed=False)[1] + 1).astype(np.int32)
 
 
-def _groups(labels: np.ndarray, is_chosen: np.ndarray) -> Iterator[tuple[tuple[slice, slice], list[int]]]:
+def _groups(labels: np.ndarray, is_chosen: np.ndarray) -> Iterator[_Group]:
     """Group the chosen segments by the block in which they begin: a box around each group, and its segments."""
     groups: dict[tuple[int, int], list[int]] = {}
     boxes = ndimage.find_objects(labels) if is_chosen.any() else []

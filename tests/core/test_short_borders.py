@@ -58,6 +58,7 @@ def test_bands_change_nothing(monkeypatch, threshold, n_rows):
     whole, banded = segments.copy(), segments.copy()
     n_cuts = cut_short_borders(whole, config)
     monkeypatch.setattr(bands, "BAND_PIXELS", n_rows * 90)
+    monkeypatch.setattr(short_borders, "BAND_ROWS", 1)
     monkeypatch.setattr(short_borders, "HALO", 1)  # deep segments need more, and get it
     assert cut_short_borders(banded, config) == n_cuts
     assert np.array_equal(whole, banded)
@@ -81,6 +82,7 @@ def test_a_seed_of_several_pixels_across_two_bands_is_one(monkeypatch):
     """A square of an even side has four pixels of the greatest depth."""
     square = np.zeros((30, 30), np.int32)
     square[5:25, 5:25] = 1
+    monkeypatch.setattr(short_borders, "BAND_ROWS", 1)
     for pixels in (4_000_000, 15 * 30, 30):
         monkeypatch.setattr(bands, "BAND_PIXELS", pixels)
         seeds = short_borders._find_seeds(square, 6)
@@ -103,5 +105,6 @@ def test_no_segments_no_cuts():
 def test_deep_segment_above_a_band(monkeypatch):
     """A band at the foot of a large disc needs its middle, far outside of the band, to know its own seeds."""
     monkeypatch.setattr(bands, "BAND_PIXELS", 10 * 300)
+    monkeypatch.setattr(short_borders, "BAND_ROWS", 1)
     labels = discs((300, 300), [(150, 150, 140)])
     assert cut_short_borders(labels, SplittingConfig(seed_distance=6, longest_cut=100)) == 0
