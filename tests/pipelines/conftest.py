@@ -32,6 +32,16 @@ def join():
     return load_script(EXAMPLES / "batch" / "join.py")
 
 
+@pytest.fixture
+def label_fields(monkeypatch):
+    """The module `label_fields`, without ExampleFly, which takes half a minute."""
+    folder = EXAMPLES / "cell_shape"
+    monkeypatch.syspath_prepend(folder)
+    script = load_script(folder / "label_fields.py")
+    monkeypatch.setattr(script, "list_fields", lambda images: [])
+    return script
+
+
 @pytest.fixture(scope="session")
 def demo_run(demo, tmp_path_factory):
     """The demo on all its images, once: exit code, output folder, what it printed."""
