@@ -159,7 +159,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from .export import export, read_about
 
-    export(options.run, read_split(options.run), read_about(options.about), options.output, options.one_pass)
+    parts, about = read_split(options.run), read_about(options.about)
+    export(options.run, parts, about, options.output, options.one_pass, options.last)
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -245,6 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--one-pass", action="store_true", help="of a run with freeze_trunk = false: take both outputs from stage 2"
     )
+    command.add_argument("--last", action="store_true", help="take the last epoch, not the best one")
     command.set_defaults(run_command=_export)
 
     command = commands.add_parser("evaluate", help="score a weights file on images of a run")

@@ -22,7 +22,12 @@ from .schedule import stages_of
 
 
 def export(
-    run: Path, parts: dict[str, list[Annotation]], about: dict[str, Any], output: Path, one_pass: bool = False
+    run: Path,
+    parts: dict[str, list[Annotation]],
+    about: dict[str, Any],
+    output: Path,
+    one_pass: bool = False,
+    last: bool = False,
 ) -> Card:
     """Write the weights file of a finished run.
 
@@ -39,13 +44,18 @@ def export(
     one_pass : bool
         Where stage 2 retrained everything: take both outputs from it and leave out the trunk of stage 1, which the
         paper takes the segmentation from. The file is smaller, and a prediction takes half the time.
+    last : bool
+        Take the weights of the last epoch, not those of the best one (`history.is_best`): on few validation images
+        the best one is chance, and the last ones, of a learning rate that fell to zero, differ little.
     """
     state = read_checkpoint(run / "checkpoint.pt")
     config = TrainConfig.from_dict(state["config"])
-    last = stages_of(config)[-1].name
-    if state["stage"] != last:
-        raise ValueError(f"{run} is not finished: its stage {last!r} has not begun. Go on with it by --resume.")
-    tensors = {n: v for n, v in state["best"].items() if not (one_pass and n.startswith("segmentation."))}
+    stage = stages_of(config)[-1].name
+    if state["stage"] != stage:
+        raise ValueError(f"{run} is not finished: its stage {stage!r} has not begun. Go on with it by --resume.")
+    epoch = "last" if last else "best"
+    weights = state["network" if last else "best"]
+    tensors = {n: v for n, v in weights.items() if not (one_pass and n.startswith("segmentation."))}
     n_passes = 2 if any(name.startswith("segmentation.") for name in tensors) else 1
     architecture = dataclasses.replace(config.network, passes=n_passes)
     diameter = float(np.median(cell_diameters([annotation.read().labels for annotation in parts["train"]])))
@@ -69,7 +79,8 @@ def export(
             "config": config.to_dict(),
             "images": {part: len(annotations) for part, annotations in parts.items()},
             "stage": state["stage"],
-            "epoch": state["epoch"] + 1,
+            "epochs": state["epoch"] + 1,
+            "weights": f"of the {epoch} epoch",
             "versions": versions(),
         },
     )

@@ -108,6 +108,17 @@ def test_output_is_segmentation_of_stage_1_and_separation_of_stage_2(
     np.testing.assert_allclose(found, [again, separation], rtol=0, atol=HALF_STEP)
 
 
+def test_the_last_epoch_is_taken_where_it_is_asked_for(tmp_path, parts, config):
+    run = train_run(tmp_path, parts, config)
+    state = read_checkpoint(run / "checkpoint.pt")
+    state["best"] = {name: tensor * 0 for name, tensor in state["best"].items()}
+    torch.save(state, run / "checkpoint.pt")
+    for last in (False, True):
+        card = export(run, parts, ABOUT, tmp_path / "w.safetensors", last=last)
+        assert card.training["weights"] == f"of the {'last' if last else 'best'} epoch"
+        assert any(tensor.any() for tensor in read(tmp_path / "w.safetensors")[1].values()) == last
+
+
 @pytest.mark.parametrize(
     ("settings", "architecture"), [({"schedule": "simultaneous"}, "deepsplit"), ({}, "unet")], ids=["both", "unet"]
 )
@@ -129,7 +140,7 @@ def test_checkpoint_of_the_first_version_is_exported(finished, parts, tmp_path):
     del state["config"]["network"]["passes"]
     torch.save(state, finished / "checkpoint.pt")
     card = export(finished, parts, ABOUT, tmp_path / "drawn.safetensors")
-    assert card.training["epoch"] == 2
+    assert card.training["epochs"] == 2
 
 
 def test_thresholds_are_chosen_on_validation_images_alone(finished, parts, tmp_path, monkeypatch):
