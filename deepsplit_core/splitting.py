@@ -30,7 +30,8 @@ class Split(NamedTuple):
     touching : (Y, X) int32 array
         The same cells with the contact pixels given back, also where `labels` leaves gaps.
     small : (Y, X) int32 array
-        Segments that were dropped for their size, with numbers of their own.
+        Segments that were dropped for their size, with numbers of their own. One that contact pixels join to a cell
+        is given back with them.
     """
 
     labels: np.ndarray
@@ -65,13 +66,14 @@ def split(probabilities: np.ndarray, config: SplittingConfig, seeds: np.ndarray 
     if seeds is not None:
         return Split(labels, len(borders(labels).pairs), labels, small)
     n_cuts = cut_short_borders(labels, config) if config.watershed else 0
-    if not config.contact_to_cells:
-        labels = _numbers(labels)[labels]
-        return Split(labels, n_cuts, give_back(labels, contact), small)
-    contact &= labels == 0  # what was filled as a hole is no contact
-    _spread(labels, contact)
+    # What was filled as a hole is no contact. What was dropped inside of contact lines goes back with them.
+    contact &= labels == 0
+    contact |= small > 0
+    if config.contact_to_cells:
+        _spread(labels, contact)
+        small[labels > 0] = 0
     labels = _numbers(labels)[labels]
-    return Split(labels, n_cuts, labels, small)
+    return Split(labels, n_cuts, labels if config.contact_to_cells else give_back(labels, contact), small)
 
 
 def label_segments(mask: np.ndarray) -> np.ndarray:
