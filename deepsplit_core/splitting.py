@@ -30,8 +30,8 @@ class Split(NamedTuple):
     touching : (Y, X) int32 array
         The same cells with the contact pixels given back, also where `labels` leaves gaps.
     small : (Y, X) int32 array
-        Segments that were dropped for their size, with numbers of their own. One that contact pixels join to a cell
-        is given back with them.
+        Segments that were dropped for their size, with numbers of their own. Where contact pixels are given back,
+        segments that would be holes between cells are as well.
     """
 
     labels: np.ndarray
@@ -66,14 +66,18 @@ def split(probabilities: np.ndarray, config: SplittingConfig, seeds: np.ndarray 
     if seeds is not None:
         return Split(labels, len(borders(labels).pairs), labels, small)
     n_cuts = cut_short_borders(labels, config) if config.watershed else 0
-    # What was filled as a hole is no contact. What was dropped inside of contact lines goes back with them.
-    contact &= labels == 0
-    contact |= small > 0
-    if config.contact_to_cells:
-        _spread(labels, contact)
-        small[labels > 0] = 0
+    contact &= labels == 0  # what was filled as a hole is no contact
+    if not config.contact_to_cells:
+        labels = _numbers(labels)[labels]
+        return Split(labels, n_cuts, give_back(labels, contact), small)
+    _spread(labels, contact)
+    # `contact` is all False where it was given back, and serves again.
+    contact[:] = False
+    contact.ravel()[_between_cells(labels, small)] = True
+    _spread(labels, contact)
+    small[labels > 0] = 0
     labels = _numbers(labels)[labels]
-    return Split(labels, n_cuts, labels if config.contact_to_cells else give_back(labels, contact), small)
+    return Split(labels, n_cuts, labels, small)
 
 
 def label_segments(mask: np.ndarray) -> np.ndarray:
@@ -131,25 +135,35 @@ def give_back(labels: np.ndarray, contact: np.ndarray) -> np.ndarray:
 
 def _spread(labels: np.ndarray, is_open: np.ndarray) -> None:
     """Spread the labels over the pixels that are open, as `give_back` does; both arrays are changed in place."""
-    n_rows, n_columns = labels.shape
     flat, open_ = labels.reshape(-1), is_open.reshape(-1)
     largest = np.iinfo(labels.dtype).max
-
-    def neighbours_of(pixels: np.ndarray) -> np.ndarray:
-        y, x = np.divmod(pixels, n_columns)
-        steps = ((y > 0, -n_columns), (x > 0, -1), (x < n_columns - 1, 1), (y < n_rows - 1, n_columns))
-        # Beyond the image lies nothing: there a pixel is its own neighbour.
-        return np.stack([np.where(is_inside, pixels + step, pixels) for is_inside, step in steps])
-
     front = np.flatnonzero(open_)
     while front.size:
-        beside = flat[neighbours_of(front)]
+        beside = flat[_neighbours(front, labels.shape)]
         reached_by = np.where(beside > 0, beside, largest).min(axis=0)
         is_reached = reached_by < largest
         front = front[is_reached]
         flat[front], open_[front] = reached_by[is_reached], False
-        neighbours = neighbours_of(front).ravel()
+        neighbours = _neighbours(front, labels.shape).ravel()
         front = np.unique(neighbours[open_[neighbours]])
+
+
+def _between_cells(labels: np.ndarray, small: np.ndarray) -> np.ndarray:
+    """Return the pixels of small segments that no background touches, as flat indices."""
+    pixels = np.flatnonzero(small)
+    of_pixel, beside = small.ravel()[pixels], _neighbours(pixels, small.shape)
+    is_open = ((labels.ravel()[beside] == 0) & (small.ravel()[beside] == 0)).any(axis=0)
+    is_outside = np.zeros(int(small.max(initial=0)) + 1, bool)
+    is_outside[of_pixel[is_open]] = True
+    return pixels[~is_outside[of_pixel]]
+
+
+def _neighbours(pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the four neighbours (4, n) of pixels (n,) as flat indices; beyond the image a pixel is its own."""
+    n_rows, n_columns = shape
+    y, x = np.divmod(pixels, n_columns)
+    steps = ((y > 0, -n_columns), (x > 0, -1), (x < n_columns - 1, 1), (y < n_rows - 1, n_columns))
+    return np.stack([np.where(is_inside, pixels + step, pixels) for is_inside, step in steps])
 
 
 def consecutive(labels: np.ndarray) -> np.ndarray:
