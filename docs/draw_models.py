@@ -2,8 +2,8 @@
 
     .venv/bin/python docs/draw_models.py DATA
 
-DATA is the folder with `bbbc039`, `endothelium` and `usiigaci`. Each image is the first test image; its middle is shown, as
-it is on the left and with the outlines found on the right.
+DATA is the folder with `bbbc039`, `endothelium` and `usiigaci`. Each image is the first test image; its middle is
+shown, as it is on the left and with the outlines found on the right.
 """
 
 import sys
