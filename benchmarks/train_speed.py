@@ -1,10 +1,11 @@
 """Views per second of the training loop beside those of a plain one, and the share of time it waits for its views.
 
-    .venv/bin/python benchmarks/train_speed.py [--rounds 5] [--steps 8]
+    .venv/bin/python -m benchmarks.train_speed [--rounds 5] [--steps 8]
 
 Both train the network of the preset "nuclei" on the same drawn batches: the loop as `train` runs it (channels-last,
-bfloat16 where the processor has it, views from a process of their own), and torch's defaults (float32, channels
-first, batches ready in memory). Rounds of the two take turns, so that other work on the machine hits both.
+bfloat16 where the processor has it, views from a process of their own), and torch's defaults (float32,
+channels first, batches ready in memory; see plain.py). Rounds of the two take turns, so that other work on the machine
+hits both.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from training.loop import load_views
 from training.optimisers import make_optimiser
 from training.schedule import Stage, begin, loss_of, set_training, stage_loss, stages_of, trained_parameters
 from training.settings import read_config
+
+from .plain import plain_decoders
 
 
 def measure(n_rounds: int = 5, n_steps: int = 8) -> dict[str, float | str]:
@@ -106,7 +109,8 @@ class PlainLoop:
         """Take steps and return the seconds that they took."""
         start = time.perf_counter()
         for images, targets in self.batches[:n_steps]:
-            loss = loss_of(self.network.trunk(images)[0], None, targets, self.stage)
+            with plain_decoders():
+                loss = loss_of(self.network.trunk(images)[0], None, targets, self.stage)
             float(loss.detach())
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
