@@ -17,11 +17,19 @@ ARCHITECTURES = {"unet": UNet, "deepsplit": DeepSplit, "branch_net": BranchNet, 
 
 
 def build(config: ModelConfig) -> UNet:
-    """Return a new network with random weights, He-normal as in Ronneberger 2015 (the paper says "randomly")."""
+    """Return a new network with random weights, He-normal as in Ronneberger 2015 (the paper says "randomly").
+
+    The last convolution of a task starts near 0 (standard deviation .01), so that its first probabilities are near .5:
+    a separation decoder begins on the features of a trained trunk, which are large where nothing is normalised, and
+    the first steps from large logits leave a decoder whose units are 0 for every image.
+    """
     network = ARCHITECTURES[config.architecture](config)
-    for module in network.modules():
+    for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if name.endswith("head"):
+                nn.init.normal_(module.weight, std=0.01)
+            else:
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return network
