@@ -48,6 +48,13 @@ def areas_of(labels: np.ndarray) -> np.ndarray:
     return areas
 
 
+def renumber(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Replace each label of a (Y, X) int32 array by ``numbers[label]`` in place, and return the array."""
+    for rows in bands(labels.shape):  # numpy makes a second image otherwise
+        labels[rows] = numbers[labels[rows]]
+    return labels
+
+
 def is_at_least(values: np.ndarray, threshold: float) -> np.ndarray:
     """Compare a (Y, X) array of any float type with a threshold, in float32: (Y, X) bool."""
     result = np.empty(values.shape, bool)

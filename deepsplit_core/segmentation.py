@@ -91,6 +91,8 @@ class Segmentation(NamedTuple):
     @property
     def all_labels(self) -> np.ndarray:
         """`small_removed_labels`, and after their numbers what is too small: (Y, X) int32."""
+        if not self.small.any():
+            return self.small_removed_labels
         n = self.small_removed_labels.max(initial=0)
         return np.where(self.small > 0, consecutive(self.small) + n, self.small_removed_labels).astype(np.int32)
 

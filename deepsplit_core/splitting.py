@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from .bands import areas_of, bands, is_at_least
+from .bands import areas_of, bands, is_at_least, renumber
 from .config import SplittingConfig
 from .outlines import borders
 from .seeding import grow_seeds
@@ -68,7 +68,7 @@ def split(probabilities: np.ndarray, config: SplittingConfig, seeds: np.ndarray 
     n_cuts = cut_short_borders(labels, config) if config.watershed else 0
     contact &= labels == 0  # what was filled as a hole is no contact
     if not config.contact_to_cells:
-        labels = _numbers(labels)[labels]
+        renumber(labels, _numbers(labels))
         return Split(labels, n_cuts, give_back(labels, contact), small)
     _spread(labels, contact)
     # `contact` is all False where it was given back, and serves again.
@@ -76,7 +76,7 @@ def split(probabilities: np.ndarray, config: SplittingConfig, seeds: np.ndarray 
     contact.ravel()[_between_cells(labels, small)] = True
     _spread(labels, contact)
     small[labels > 0] = 0
-    labels = _numbers(labels)[labels]
+    renumber(labels, _numbers(labels))
     return Split(labels, n_cuts, labels, small)
 
 
@@ -108,7 +108,9 @@ def fill_holes(labels: np.ndarray, largest_hole: float) -> np.ndarray:
     filling = np.zeros(n_pieces + 1, np.int32)
     filling[pairs[:, 0]] = pairs[:, 1]
     filling[~is_hole] = 0
-    return np.add(labels, filling[background], out=background)  # background pieces lie where the labels are 0
+    filled = renumber(background, filling)
+    filled += labels  # the pieces lie where the labels are 0
+    return filled
 
 
 def drop_small(labels: np.ndarray, smallest: float) -> np.ndarray:

@@ -629,8 +629,11 @@ Select which Python runs the network; the results are the same.
         """Add objects, and measure their number and places."""
         objects = Objects()
         objects.segmented = labels
-        objects.small_removed_segmented = small_removed
-        objects.unedited_segmented = unedited
+        # CellProfiler takes the line before for what is not set, and looks at every pixel of what is.
+        if unedited is not labels:
+            objects.unedited_segmented = unedited
+        if small_removed is not unedited:
+            objects.small_removed_segmented = small_removed
         objects.parent_image = image
         workspace.object_set.add_objects(objects, name)
         self.add_measurements(workspace, name)

@@ -27,7 +27,7 @@ class TargetConfig(Config):
         Background pixels are contact where their distances to the nearest two cells add up to this at most:
         the widest gap across which two cells are adjacent.
     class_balance : bool
-        Weight the foreground so that it counts as much as the background (w_c of eq. 1).
+        Weight the foreground so that it counts as much as the background with its gap weights (w_c of eq. 1).
     gap_weight, gap_sigma : float
         w_0 and sigma of eq. 1. The paper gives no values; the defaults are Ronneberger's.
     gap_distance : {"sum", "squares"}
@@ -133,10 +133,11 @@ def _weight_map(
     seg_mask: np.ndarray, nearest: np.ndarray, second: np.ndarray, ignore: np.ndarray, config: TargetConfig
 ) -> np.ndarray:
     """Eq. 1: w_c on the foreground, 1 on the background, and w_0 exp(...) on background between two cells."""
-    weights = np.ones(seg_mask.shape, np.float32)
-    n_annotated, n_foreground = int((~ignore).sum()), int((seg_mask & ~ignore).sum())
-    if config.class_balance and 0 < n_foreground < n_annotated:
-        weights[seg_mask] = (n_annotated - n_foreground) / n_foreground
     squared = (nearest + second) ** 2 if config.gap_distance == "sum" else nearest**2 + second**2
     gap = config.gap_weight * np.exp(-squared / (2 * config.gap_sigma**2))
-    return np.where(ignore, 0, weights + np.where(seg_mask, 0, gap)).astype(np.float32)
+    weights = np.where(ignore, 0, np.where(seg_mask, 1, 1 + gap))
+    foreground, of_background = seg_mask & ~ignore, weights[~seg_mask].sum()
+    if config.class_balance and foreground.any() and of_background:
+        # Of a confluent sheet all background is gap: without its weights the network would find no cell there.
+        weights[foreground] = of_background / foreground.sum()
+    return weights.astype(np.float32)

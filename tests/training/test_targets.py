@@ -202,6 +202,13 @@ def test_class_balance_gives_foreground_the_weight_of_the_background(radius):
     assert (weights[~seg_mask] == 1).all()
 
 
+def test_class_balance_counts_the_gap_weights():
+    """A confluent sheet has no background but gaps, which weigh up to ten times as much."""
+    weights = make_targets(strip("1111.2222.3333"), TargetConfig()).weight_map
+    assert weights[0, 4] > 5
+    assert weights[0, :4].sum() == pytest.approx(weights[0, [4, 9]].sum() / 3, rel=1e-5)
+
+
 @pytest.mark.parametrize("value", [0, 1])
 def test_image_of_one_class_has_finite_weights_that_count(value):
     """An empty field, or a confluent one: the loss is a sum of weights over their sum."""
