@@ -8,7 +8,7 @@ from .weights import Card
 
 
 def card_page(card: Card) -> str:
-    """Tell what a model is for, what it was trained on, under which licence, and how large its cells were.
+    """Tell what a model is for, what it was trained on, under which licence, its cells' size, and where it fails.
 
     The page is simple enough for the HTML window of wx. Whatever the card says is shown as text.
     """
@@ -16,6 +16,7 @@ def card_page(card: Card) -> str:
         ("Model", f"{card.name}: {card.description}"),
         ("Cell diameter", f"{card.diameter:g} pixels"),
         ("Trained on", "; ".join(_data_set(entry) for entry in card.data) or "not recorded"),
+        ("Known failures", card.known_failures or "not recorded"),
     ]
     return "<br>".join(f"<b>{title}:</b> {escape(text)}" for title, text in rows)
 

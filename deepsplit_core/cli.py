@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Sequence
 
@@ -115,6 +116,8 @@ def _models(options: argparse.Namespace) -> int:
         print(f"{name}: {card.description}\n  cell diameter {card.diameter:g} px; {network}")
         for data in card.data:
             print(f"  trained on {data['name']} ({data['licence']})")
+        failures = f"known failures: {card.known_failures or 'not recorded'}"
+        print(textwrap.fill(failures, 100, initial_indent="  ", subsequent_indent="    "))
     return 0
 
 

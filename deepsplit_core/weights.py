@@ -50,6 +50,8 @@ class Card:
         Median diameter of the training cells in pixels.
     data : list of dict
         Training images: name, source, licence, number of images.
+    known_failures : str
+        Where the model is known to be wrong, for a person who chooses one.
     metrics : dict
         Scores on held-out test images, by data set.
     training : dict
@@ -64,6 +66,7 @@ class Card:
     splitting: SplittingConfig
     diameter: float
     data: list[dict[str, Any]] = field(default_factory=list)
+    known_failures: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -102,6 +105,8 @@ class Card:
             raise ValueError(f"its cell diameter is {card.diameter} pixels, expected 1 to 10,000")
         if not isinstance(card.data, list) or not all(isinstance(entry, dict) for entry in card.data):
             raise ValueError("its training images are no list of JSON objects")
+        if not isinstance(card.known_failures, str):
+            raise ValueError(f"its known failures are {card.known_failures!r}, expected a text")
         return card
 
 

@@ -38,7 +38,7 @@ def export(
     parts : dict of list of Annotation
         The run's own division into "train", "validation" and "test".
     about : dict
-        "name", "description" and "data" of the card.
+        "name", "description", "data" and, if there are any, "known_failures" of the card.
     output : Path
         The weights file, ending in .safetensors.
     one_pass : bool
@@ -74,6 +74,7 @@ def export(
         splitting=splitting,
         diameter=round(diameter, 1),
         data=about["data"],
+        known_failures=about.get("known_failures", ""),
         metrics={"test": comparison, "validation_mean_ap": round(mean_ap, 4)},
         training={
             "config": config.to_dict(),
@@ -91,7 +92,7 @@ def export(
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """Read name, description and data sets of a card from a JSON file, and check that they are there."""
+    """Read name, description, data sets and known failures of a card from a JSON file; the last need not be there."""
     about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     missing = sorted({"name", "description", "data"} - set(about))
     if missing:

@@ -161,6 +161,14 @@ def test_first_weights_keep_the_size_of_the_signal():
         assert weight.std().item() == pytest.approx((2 / (weight.shape[1] * 9)) ** 0.5, rel=0.05)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_first_probabilities_are_near_a_half(architecture):
+    """Also on features as large as those of a trained trunk: an image of 10 stands for them."""
+    network = build(ModelConfig(architecture, base_width=8, dropout=0.0)).eval()
+    probabilities = torch.sigmoid(network(10 * image(32, 32)))
+    assert ((probabilities > 0.3) & (probabilities < 0.7)).all()
+
+
 # Who may influence whom
 
 

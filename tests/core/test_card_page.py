@@ -22,6 +22,12 @@ def test_what_a_card_says_is_text_and_no_markup():
     assert "&lt;img src=x&gt;" in page and "a&lt;b&gt; (licence &amp;)" in page
 
 
+def test_known_failures_are_told():
+    card = card_of(random_network(), known_failures="Cells > 90 pixels fall to pieces.")
+    assert "<b>Known failures:</b> Cells &gt; 90 pixels fall to pieces." in card_page(card)
+
+
 def test_a_card_that_does_not_say_what_it_was_trained_on():
-    assert "<b>Trained on:</b> not recorded" in card_page(card_of(random_network()))
+    page = card_page(card_of(random_network()))
+    assert "<b>Trained on:</b> not recorded" in page and "<b>Known failures:</b> not recorded" in page
     assert "without a name (licence not recorded)" in card_page(card_of(random_network(), data=[{}]))

@@ -255,6 +255,7 @@ def test_file_of_a_later_version(tmp_path, content):
         ({"diameter": "20"}, "diameter"),
         ({"diameter": None}, "diameter"),
         ({"data": "CC0 images"}, "training images are no list"),
+        ({"known_failures": ["none"]}, "known failures are ['none'], expected a text"),
         ({"data": ["CC0 images"]}, "training images are no list"),
     ],
     ids=str,

@@ -1,8 +1,10 @@
 """Small networks: of random weights, and one that is wired by hand so that its answer is known."""
 
+import math
+
 import torch
 
-from deepsplit_core.architectures import build
+from deepsplit_core.architectures import HEAD_STD, build
 from deepsplit_core.config import ModelConfig, PreprocessingConfig, SplittingConfig
 from deepsplit_core.weights import Card, write
 
@@ -10,10 +12,14 @@ CONTACT_GREY = 0.6
 
 
 def random_network(architecture="deepsplit", seed=0, **config):
-    """A narrow network in evaluation mode; the same for the same seed."""
+    """A narrow network in evaluation mode, whose probabilities differ as a trained one's do; the same for one seed."""
     torch.manual_seed(seed)
     settings = {"base_width": 2, "n_levels": 3, "dropout": 0.0, **config}
-    return build(ModelConfig(architecture, **settings)).eval()
+    network = build(ModelConfig(architecture, **settings)).eval()
+    for name, layer in network.named_modules():
+        if name.endswith("head"):
+            layer.weight.data *= math.sqrt(2 / layer.in_channels) / HEAD_STD
+    return network
 
 
 def wired_network():
