@@ -8,6 +8,7 @@ Every part runs in a process of its own. Those that are not named keep their las
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import os
 import subprocess
@@ -58,8 +59,8 @@ def ratios(figures: dict[str, Any]) -> dict[str, float]:
         if row["side"] == 1024:
             found["postprocess_share"] = row["splitting_share"]
     if "peers" in figures:
-        for peer in ("cellpose", "stardist"):
-            found[f"times_faster_than_{peer}"] = figures["peers"][peer] / figures["peers"]["deepsplit"]
+        for peer, suffix in itertools.product(("cellpose", "stardist"), ("", "_float32")):
+            found[f"times_faster_than_{peer}{suffix}"] = figures["peers"][peer] / figures["peers"][f"deepsplit{suffix}"]
     if "pipeline" in figures:
         found["module_without_network_share"] = figures["pipeline"]["module_without_network_share"]
     if "train_speed" in figures:

@@ -31,8 +31,8 @@ Counts are added over the images of a seed. ± is the standard deviation over th
 
 All rows have the same number of steps. Stage 1, a U-Net, is trained once for each division of the images; the
 cumulative systems go on from it, and so does the U-Net itself. Of two independent U-Nets one is that of stage 1, and
-the other learns the separation with its weights. The best epoch counts: by CDS on the validation images where both
-tasks are learned, else by the loss. Minutes are those of one training, stage 1 included.
+the other learns the separation with its weights. Of stage 1 the epoch of the least validation loss is built on, and
+intersected with; of everything else the last epoch counts. Minutes are those of one training, stage 1 included.
 """
 
 # The paper's claims, as pairs of systems whose scores are subtracted: the second from the first.

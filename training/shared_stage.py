@@ -23,6 +23,8 @@ from .provenance import check_same_data, write_provenance
 from .stopping import unstoppable
 from .systems import System
 
+STAGE_1 = "stage-1"  # the name of its run
+
 
 class Fold(NamedTuple):
     """One division of a set's images, and what all systems are trained with on it.
@@ -59,7 +61,8 @@ def train_system(system: System, fold: Fold) -> tuple[list[UNet], list[Row]]:
     Returns
     -------
     networks : list of UNet
-        One, or one for segmentation and one whose output is the separation.
+        One, or one for segmentation and one whose output is the separation. Of stage 1 the best epoch, which the
+        others build on; of what comes after it, the last one.
     history : list of dict
         The rows of all its epochs, those of the shared stage 1 among them.
     """
@@ -68,7 +71,7 @@ def train_system(system: System, fold: Fold) -> tuple[list[UNet], list[Row]]:
     if system.schedule == "simultaneous":
         return train_run(system.name, config, fold)
     plain = dataclasses.replace(config, network=dataclasses.replace(network, architecture="unet"))
-    networks, history = train_run("stage-1", plain, fold)
+    networks, history = train_run(STAGE_1, plain, fold)
     if system.name == "two-unets":
         second = dataclasses.replace(plain, segmentation_epochs=plain.separation_epochs)
         more, rows = train_run("separation-unet", second, for_separation(fold))
@@ -76,7 +79,7 @@ def train_system(system: System, fold: Fold) -> tuple[list[UNet], list[Row]]:
     if system.name == "unet":
         n_epochs = plain.segmentation_epochs + plain.separation_epochs
         config = dataclasses.replace(plain, segmentation_epochs=n_epochs)
-    return train_run(system.name, config, fold, begun="stage-1")
+    return train_run(system.name, config, fold, begun=STAGE_1)
 
 
 def for_separation(fold: Fold) -> Fold:
@@ -111,6 +114,9 @@ def train_run(name: str, config: TrainConfig, fold: Fold, begun: str = "") -> tu
             take_over(fold.runs / begun / "checkpoint.pt", run / "checkpoint.pt", config)
     resume = is_begun or bool(begun)
     network = train(fold.training, fold.validation, config, run, resume, fold.device)
+    if name != STAGE_1:
+        # The best epoch of few validation images is chance, and would favour what it is chosen by.
+        network.load_state_dict(read_checkpoint(run / "checkpoint.pt")["network"])
     return [network], read_csv(run / "metrics.csv")
 
 

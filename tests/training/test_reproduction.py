@@ -98,11 +98,12 @@ def test_killed_grid_goes_on_to_the_same_results(start, both, preset, tmp_path):
     assert results(tmp_path / "out") == results(tmp_path / "whole")
 
 
-def test_preset_is_the_papers_but_for_width_view_and_lengths():
+def test_preset_is_the_papers_but_for_width_view_lengths_and_contact():
     paper, ours = (read_config(name) for name in ("paper", "reproduction"))
-    own = ("view", "segmentation_epochs", "separation_epochs", "patience", "picture_epochs")
+    own = ("view", "segmentation_epochs", "separation_epochs", "patience", "picture_epochs", "targets")
     network = dataclasses.replace(ours.network, base_width=paper.network.base_width)
     assert dataclasses.replace(ours, network=network, **{name: getattr(paper, name) for name in own}) == paper
+    assert dataclasses.replace(ours.targets, contact_width=2.0, contact_reach=4.0) == paper.targets
     assert ours.patience == 0
 
 

@@ -46,6 +46,16 @@ def test_stage_1_is_shared_to_the_last_bit(fold):
     assert all(torch.equal(shared["best"][name], value) for name, value in direct["best"].items())
 
 
+def test_last_epoch_counts(fold, monkeypatch):
+    """Also where an earlier one was better: here all later ones are worse."""
+    monkeypatch.setattr("training.checkpoint.is_best", lambda history: len(history) in (1, 3))
+    for system in ("unet", "cumulative-deepsplit", "simultaneous-deepsplit"):
+        (network,), _ = train_system(SYSTEMS[system], fold)
+        state = read_checkpoint(fold.runs / system / "checkpoint.pt")
+        assert any(not torch.equal(state["best"][name], value) for name, value in state["network"].items())
+        assert all(torch.equal(network.state_dict()[name], value) for name, value in state["network"].items())
+
+
 def test_loss_of_the_separation_network_is_that_of_the_separation(fold):
     config = dataclasses.replace(fold.config.network, architecture="unet", dropout=0.0)
     network = build(config).eval()
