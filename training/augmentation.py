@@ -28,6 +28,9 @@ class AugmentationConfig(Config):
     fixed_copies : int
         Each image is seen as its original and as so many fixed views of it, the same in every epoch (19 in the paper,
         3.2). 0: every view is a new one.
+    undeformed : float
+        Share of the views, 0 to 1, that are cut out of the image as it is, turned by quarter turns and mirrored alone:
+        in any other one resampling smooths the noise and moves outlines by up to half a pixel.
     zoom : float
         The view is enlarged by 1/zoom to zoom, evenly in the logarithm.
     elastic : float
@@ -45,6 +48,7 @@ class AugmentationConfig(Config):
     """
 
     fixed_copies: int = 0
+    undeformed: float = 0.0
     zoom: float = 1.0
     elastic: float = 4.0
     elastic_period: int = 32
@@ -56,6 +60,7 @@ class AugmentationConfig(Config):
     def __post_init__(self) -> None:
         for field in ("zoom", "gamma"):
             self._require(getattr(self, field) >= 1, field, "at least 1")
+        self._require(0 <= self.undeformed <= 1, "undeformed", "0 to 1")
         for field in ("fixed_copies", "elastic", "contrast", "noise", "blur"):
             self._require(getattr(self, field) >= 0, field, "at least 0")
         self._require(self.elastic_period >= 4, "elastic_period", "at least 4 pixels")
@@ -64,7 +69,7 @@ class AugmentationConfig(Config):
 def random_view(
     image: Tensor, targets: Tensor, size: int, config: AugmentationConfig, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Cut a random square out of a randomly deformed image.
+    """Cut a random square out of an image, randomly deformed or not (`AugmentationConfig.undeformed`).
 
     Parameters
     ----------
@@ -82,6 +87,9 @@ def random_view(
     targets : (C, size, size) float tensor
         Values of the given targets only. Beyond the image's border both are mirrored.
     """
+    if config.undeformed and _uniform(0, 1, generator) < config.undeformed:
+        view, seen = _undeformed_view(image, targets, size, generator)
+        return _vary_intensity(view, config, generator), seen
     grid = _random_grid(image.shape[-2:], size, config, generator)[None]
     view = functional.grid_sample(image[None], grid, mode="bilinear", padding_mode="reflection", align_corners=False)[0]
     seen = functional.grid_sample(targets[None], grid, mode="nearest", padding_mode="reflection", align_corners=False)[
@@ -92,15 +100,24 @@ def random_view(
 
 def original_view(image: Tensor, targets: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Cut the middle square out of an image as it is; arguments and results are those of `random_view`."""
-    return _middle(image, size), _middle(targets, size)
+    return _square(image, size, 0.5, 0.5), _square(targets, size, 0.5, 0.5)
 
 
-def _middle(planes: Tensor, size: int) -> Tensor:
+def _undeformed_view(image: Tensor, targets: Tensor, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Cut a random square out of an image, turned and mirrored without resampling."""
+    y, x = (_uniform(0, 1, generator) for _ in range(2))
+    n_turns, is_mirrored = (int(torch.randint(n, (), generator=generator)) for n in (4, 2))
+    view, seen = (torch.rot90(_square(planes, size, y, x), n_turns, (1, 2)) for planes in (image, targets))
+    return (view.flip(2), seen.flip(2)) if is_mirrored else (view, seen)
+
+
+def _square(planes: Tensor, size: int, y: float, x: float) -> Tensor:
+    """Cut a square out of (C, Y, X) planes, 0 as far up or left and 1 as far down or right as they reach."""
     before = [max(0, size - n) // 2 for n in planes.shape[1:]]
     pads = [(n, max(0, size - side) - n) for n, side in zip(before, planes.shape[1:], strict=True)]
     padded = np.pad(planes.numpy(), [(0, 0), *pads], mode="symmetric")
-    y, x = ((side - size) // 2 for side in padded.shape[1:])
-    return torch.from_numpy(padded[:, y : y + size, x : x + size])
+    top, left = (int(share * (side - size)) for share, side in zip((y, x), padded.shape[1:], strict=True))
+    return torch.from_numpy(padded[:, top : top + size, left : left + size])
 
 
 def _uniform(low: float, high: float, generator: Generator) -> float:

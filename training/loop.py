@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from deepsplit_core.allocator import keep_memory
 from deepsplit_core.architectures import UNet, build
+from deepsplit_core.devices import choose_device
 
 from .checkpoint import Checkpoint, remove_leftovers
 from .config import TrainConfig
@@ -59,7 +60,7 @@ def train(
     UNet
         With the weights of the best epoch of the last stage, see `history.is_best`.
     """
-    if torch.device(device).type == "cpu":
+    if choose_device(device).type == "cpu":
         keep_memory(2**31 - 1)
     torch.manual_seed(config.seed)
     network = place(synchronised(build(config.network), device), device)

@@ -63,10 +63,27 @@ def test_bfloat16_on_cuda_from_ampere_on(machine, capability, dtype):
     assert choose_dtype(torch.device("cuda:0")) == dtype
 
 
-@pytest.mark.parametrize(("has", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_bfloat16_on_a_cpu_that_computes_in_it(monkeypatch, has, dtype):
-    monkeypatch.setattr(devices, "_cpu_has_bfloat16", lambda: has)
+@pytest.mark.parametrize(
+    ("amx", "avx512", "amd", "dtype"),
+    [
+        (True, True, False, torch.bfloat16),
+        (False, True, True, torch.bfloat16),
+        (False, True, False, torch.float32),
+        (False, False, True, torch.float32),
+    ],
+    ids=["Intel with AMX", "AMD", "Intel without AMX", "older"],
+)
+def test_bfloat16_on_a_cpu_that_is_faster_in_it(monkeypatch, amx, avx512, amd, dtype):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    monkeypatch.setattr(devices, "_is_amd", lambda: amd)
     assert choose_dtype(torch.device("cpu")) == dtype
+
+
+def test_torch_that_does_not_know_the_cpu(monkeypatch):
+    for question in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.delattr(torch.cpu, question, raising=False)
+    assert choose_dtype(torch.device("cpu")) == torch.float32
 
 
 def test_float32_on_mps():

@@ -206,7 +206,7 @@ def test_network_learns(samples, config, tmp_path):
         augmentation=AugmentationConfig(elastic=0),
         segmentation_epochs=4,
         separation_epochs=4,
-        epoch_steps=12,
+        epoch_steps=25,
         batch=4,
     )
     network = run(samples, longer, tmp_path / "run")

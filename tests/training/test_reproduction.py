@@ -43,7 +43,7 @@ def command(data, output, preset, *options):
     """The tiny run's settings, with the paper's stage 2 and steps of one size."""
     where = ["--data", str(data), "--output", str(output), "--page", str(output.with_suffix(".md"))]
     where += ["--preset", str(preset), "--set", "learning_rate_schedule=constant", "--set", "freeze_trunk=false"]
-    return ["reproduce", *where, "--side", "48", "--seeds", "1", "--device", "cpu", *options]
+    return ["reproduce", *where, "--side", "48", "--seeds", "1", *options]
 
 
 def results(output):
