@@ -8,6 +8,7 @@ import sys
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 LARGEST = 256 << 20  # bytes; a feature map of a tile of 1024 pixels at width 16 has 32 to 128 MB
+SMALLEST = 16 << 20  # bytes; what splitting needs for a band of rows has a few MB, and a large image's labels hundreds
 
 
 def keep_memory(n_bytes: int = 512 << 20) -> bool:
@@ -36,9 +37,11 @@ def keep_memory(n_bytes: int = 512 << 20) -> bool:
 
 
 def release_memory() -> None:
-    """Give back what is kept: before something else needs much memory. Without glibc nothing is kept."""
+    """Give back what is kept, and keep little until `keep_memory` is called: before something else needs much memory."""
     library = _glibc()
     if library is not None:
+        library.mallopt(_MMAP_THRESHOLD, SMALLEST)
+        library.mallopt(_TRIM_THRESHOLD, 2 * SMALLEST)
         library.malloc_trim(0)
 
 

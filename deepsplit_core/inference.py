@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .allocator import release_memory
+from .allocator import keep_memory, release_memory
 from .architectures import UNet
 from .config import TilingConfig
 from .tiling import plan
@@ -41,6 +41,8 @@ def predict(
         Segmentation and separation probability. A network without a separation decoder finds no contact: 0.
         float16 has steps of 0.0005 at most, a tenth of what bfloat16 computes with.
     """
+    if device.type == "cpu":
+        keep_memory()
     probabilities = np.zeros((2, *image.shape), np.float16)
     tiles = plan(image.shape, tiling, network.multiple)
     with torch.inference_mode():

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .allocator import keep_memory
 from .config import Config, ModelConfig, PreprocessingConfig, SplittingConfig
 
 if TYPE_CHECKING:
@@ -316,8 +315,6 @@ def load_model(model: str, device: str = "auto") -> Model:
         if key not in _loaded:
             card, tensors = read(path)
             dtype = choose_dtype(where)
-            if where.type == "cpu":
-                keep_memory()
             network = fold(build_network(path, card, tensors))  # in float32, before it is rounded
             network = network.to(device=where, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
             _loaded[key] = Model(network, card, sha256, where, dtype)
