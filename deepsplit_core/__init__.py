@@ -13,7 +13,7 @@ from .card_page import card_page
 from .clumps import Clumps, find_clumps
 from .config import ModelConfig, PreprocessingConfig, SegmentConfig, SplittingConfig, TilingConfig
 from .keeping import LastPrediction
-from .measurements import CellMeasurements, measure_cells
+from .measurements import CellMeasurements, centres, measure_cells
 from .metrics import Scores, evaluate, evaluate_all
 from .outlines import border_pixels
 from .seeding import Seeds, combine_seeds
@@ -44,6 +44,7 @@ __all__ = [
     "border_pixels",
     "bundled_models",
     "card_page",
+    "centres",
     "combine_seeds",
     "evaluate",
     "evaluate_all",

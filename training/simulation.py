@@ -108,7 +108,7 @@ def draw_stain(rng: Generator, labels: np.ndarray, diameter: float) -> np.ndarra
     share = rng.choice([0.0, 1.0, rng.uniform(0.2, 0.8)], p=[0.4, 0.25, 0.35])
     density = (1 - share) * body + share * (rng.uniform(1, 4) * membrane + rng.uniform(0, 0.3) * body)
     specks = np.zeros(labels.shape)
-    n_specks = rng.poisson(rng.uniform(0, 1) * n)
+    n_specks = rng.poisson(np.exp(rng.uniform(np.log(0.1), np.log(10))) * n)
     specks[tuple(rng.integers(0, labels.shape, (n_specks, 2)).T)] = rng.uniform(2, 20, n_specks)
     return density + ndimage.gaussian_filter(specks, 1.0)
 
@@ -152,8 +152,8 @@ def _nuclei(rng: Generator, labels: np.ndarray, depth: np.ndarray, diameter: flo
     cells = np.arange(1, int(labels.max(initial=0)) + 1)
     centres = np.array(ndimage.maximum_position(depth, labels, cells)).reshape(-1, 2)
     deepest = ndimage.maximum(depth, labels, cells)
-    # Dark and bright ones in one image: YAP goes in and out of the nucleus.
-    ratios = np.exp(rng.normal(rng.uniform(-0.8, 1.2), rng.uniform(0, 0.5), cells.size))
+    # Dark and bright ones in one image: YAP goes in and out of the nucleus, and may leave the cytoplasm dim.
+    ratios = np.exp(rng.normal(rng.uniform(-0.8, 2.0), rng.uniform(0, 0.5), cells.size))
     size, softness = rng.uniform(0.35, 0.7), 0.05 * diameter
     factors = np.ones(labels.shape)
     for cell, centre, deep, ratio in zip(cells, centres, deepest, ratios, strict=True):
