@@ -264,9 +264,12 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("reproduce", help="train and measure every system of the paper's Tables 1 and 2")
     command.add_argument("--data", type=Path, required=True, help=f"folder with the folders {', '.join(SETS)}")
-    command.add_argument("--output", type=Path, required=True, help="folder for results/ and runs/; goes on with it")
+    command.add_argument("--output", type=Path, required=True, help="folder for the runs; goes on with them")
     command.add_argument(
-        "--page", type=Path, default="docs/reproduction.md", help="the tables go in here (default: %(default)s)"
+        "--page",
+        type=Path,
+        default="docs/reproduction.md",
+        help="the tables go in here, the results into a folder of its name (default: %(default)s)",
     )
     for option, names in {"--sets": SETS, "--systems": SYSTEMS}.items():
         command.add_argument(

@@ -46,9 +46,10 @@ class Grid:
     data : Path
         Folder with a folder of annotated images for each set.
     output : Path
-        Folder for `results/` and `runs/`.
+        Folder for the runs.
     page : Path
-        The Markdown page.
+        The Markdown page. The files of results lie in a folder of its name beside it: they are small, and who has them
+        and not the runs can go on with another seed.
     config : TrainConfig
         Of all systems; architecture, schedule and seed are theirs.
     sets, systems : sequence of str
@@ -80,12 +81,12 @@ def reproduce(grid: Grid) -> None:
     Raises
     ------
     ValueError
-        The settings give the systems unequal budgets, or the output folder holds results of other settings or images.
+        The settings give the systems unequal budgets, or the page has results of other settings or images.
     """
     check_grid(grid)
     annotations = {name: resized(checked_annotations(grid.data / name), grid.side) for name in grid.sets}
     origins = {name: {"side": grid.side, "sha256": fingerprint(annotations[name])} for name in grid.sets}
-    results = grid.output / "results"
+    results = grid.page.with_suffix("")
     results.mkdir(parents=True, exist_ok=True)
     check_results(results, grid.config, origins)
     write_page(grid.page, results, grid.n_seeds)
@@ -142,11 +143,11 @@ def check_results(results: Path, config: TrainConfig, origins: dict[str, dict[st
             continue
         saved = TrainConfig.from_dict(result["config"])
         if saved != dataclasses.replace(config, seed=result["seed"]):
-            raise ValueError(f"{path} was made with other settings ({saved}): give the same, or another --output.")
+            raise ValueError(f"{path} was made with other settings ({saved}): give the same, or another --page.")
         if result["data"] != origins[result["set"]]:
             raise ValueError(
                 f"{path} was made with other images ({result['data']}, now {origins[result['set']]}): put them back "
-                "as they were, or give another --output."
+                "as they were, or give another --page."
             )
 
 

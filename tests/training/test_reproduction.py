@@ -40,7 +40,7 @@ def both(few, tmp_path):
 
 
 def command(data, output, preset, *options):
-    """The tiny run's settings, with the paper's stage 2 and steps of one size."""
+    """The tiny run's settings, with the paper's stage 2 and steps of one size; results go into the output folder."""
     where = ["--data", str(data), "--output", str(output), "--page", str(output.with_suffix(".md"))]
     where += ["--preset", str(preset), "--set", "learning_rate_schedule=constant", "--set", "freeze_trunk=false"]
     return ["reproduce", *where, "--side", "48", "--seeds", "1", *options]
@@ -48,7 +48,7 @@ def command(data, output, preset, *options):
 
 def results(output):
     """All results by the file's name, without times."""
-    found = {path.stem: result for path, result in read_results(output / "results").items()}
+    found = {path.stem: result for path, result in read_results(output).items()}
     for result in found.values():
         del result["seconds"]
     return found
@@ -93,7 +93,7 @@ def test_killed_grid_goes_on_to_the_same_results(start, both, preset, tmp_path):
         assert process.wait() == -signal.SIGKILL
         (leftover,) = [part for part in (tmp_path / "out").rglob(".*.part*") if name in str(part)]
         leftover.write_text("{")
-        assert read_results(tmp_path / "out" / "results") == {}
+        assert read_results(tmp_path / "out") == {}
     assert main(again) == 0
     assert results(tmp_path / "out") == results(tmp_path / "whole")
 
