@@ -37,7 +37,7 @@ def keep_memory(n_bytes: int = 512 << 20) -> bool:
 
 
 def release_memory() -> None:
-    """Give back what is kept, and keep little until `keep_memory` is called: before something else needs much memory."""
+    """Give back what is kept, and keep little until `keep_memory`: before something else needs much memory."""
     library = _glibc()
     if library is not None:
         library.mallopt(_MMAP_THRESHOLD, SMALLEST)

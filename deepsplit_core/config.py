@@ -99,18 +99,24 @@ class PreprocessingConfig(Config):
     shrink : float
         Pixels of the image for each pixel that the network sees: 2 halves both sides, which takes a quarter of the
         time and lets the network see twice as far. For cells that are large in the images trained on.
+    diameter : float
+        The network sees every image at the scale at which its typical cell (`sizes.typical_diameter`) is so many
+        pixels across; 0: as it is, but for `shrink`. For cells of all sizes.
     """
 
     method: str = "equalise"
     low: float = 1.0
     high: float = 99.8
     shrink: float = 1.0
+    diameter: float = 0.0
 
     def __post_init__(self) -> None:
         self._require(self.method in ("equalise", "percentile"), "method", "'equalise' or 'percentile'")
         self._require(0 <= self.low < self.high, "low", f"at least 0 and below high ({self.high})")
         self._require(self.high <= 100, "high", "at most 100")
         self._require(1 <= self.shrink <= 8, "shrink", "1 to 8")
+        self._require(self.diameter == 0 or self.diameter >= 8, "diameter", "0 or at least 8 pixels")
+        self._require(not self.diameter or self.shrink == 1, "shrink", "1 where diameter says how large cells are")
 
 
 @dataclass(frozen=True)
@@ -202,8 +208,9 @@ class SegmentConfig(Config):
     model : str
         Name of a bundled model, or path of a weights file.
     diameter : float
-        Expected cell diameter in pixels; 0: as the model was trained. The image is rescaled to the
-        model's own diameter for the network, and the labels come back at full size.
+        Expected cell diameter in pixels; 0: as the model was trained, or estimated if it sees cells at one size
+        (`PreprocessingConfig.diameter`). The image is rescaled to the model's own diameter for the network, and the
+        labels come back at full size.
     device : str
         "auto", "cpu", "cuda", "cuda:N" or "mps".
     segmentation_threshold, separation_threshold, smallest_cell, largest_hole, longest_cut : float or None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from typing import Any, Callable, NamedTuple
 
@@ -13,10 +14,14 @@ from .config import SegmentConfig, SplittingConfig, TilingConfig
 from .outlines import touches_image_border, touches_mask_border
 from .preprocessing import check_image, is_constant, preprocess
 from .seeding import Seeds
+from .sizes import estimated_scale
 from .splitting import Split, consecutive, split
 from .weights import Card, Model, load_model
 
+LOGGER = logging.getLogger(__name__)
 LARGEST_SCALE = 10  # an image enlarged further would hold no more detail, and fill the memory
+LARGEST_ESTIMATE = 4  # of a scale: what seems still smaller or larger is hardly a cell
+LOOKS = 3  # at most, to find out how large the cells are
 
 
 class Prediction(NamedTuple):
@@ -137,6 +142,9 @@ def predict(
 ) -> Prediction:
     """Run pre-processing and network.
 
+    A model that sees all cells at one size (`PreprocessingConfig.diameter`) looks at the image as it is, and once or
+    twice again at the size of the cells found, unless the config says how large they are.
+
     Parameters
     ----------
     image : (Y, X) array of any integer, float or bool type
@@ -157,17 +165,31 @@ def predict(
     from .devices import describe
 
     start = time.perf_counter()
-    if is_constant(image, mask):  # nothing stands out from anything
-        probabilities, tile = np.zeros((2, *image.shape), np.float16), 0
-    else:
+    tile = 0
+
+    def look(scale: float) -> np.ndarray:
+        nonlocal tile
         preprocessing = model.card.preprocessing
         seen = inference.shrink(preprocess(image, preprocessing, mask), scale * preprocessing.shrink)
         probabilities, tile = inference.predict_in_memory(
             model.network, seen, model.device, model.dtype, TilingConfig()
         )
         probabilities = inference.resize(probabilities, image.shape)
-    if mask is not None:
-        probabilities[:, ~mask] = 0
+        if mask is not None:
+            probabilities[:, ~mask] = 0
+        return probabilities
+
+    if is_constant(image, mask):  # nothing stands out from anything
+        probabilities = np.zeros((2, *image.shape), np.float16)
+    else:
+        probabilities = look(scale)
+        for _ in range(LOOKS - 1 if model.card.preprocessing.diameter and not config.diameter else 0):
+            before, scale = scale, estimated_scale(probabilities, model.card.splitting, scale, model.card.diameter)
+            scale = min(max(scale, 1 / LARGEST_ESTIMATE), LARGEST_ESTIMATE)
+            if scale == before:
+                break
+            LOGGER.info("Typical cells are %.0f pixels across: looking again.", scale * model.card.diameter)
+            probabilities = look(scale)
     seconds = time.perf_counter() - start
     return Prediction(
         probabilities, model.card, scale, model.sha256, *describe(model.device, model.dtype), seconds, mask, tile

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from deepsplit_core.config import PreprocessingConfig
 from deepsplit_core.inference import shrink
 from deepsplit_core.preprocessing import is_constant, preprocess
+from deepsplit_core.sizes import typical_diameter
 
 from .annotations import Annotation
 from .augmentation import original_view, random_view
@@ -46,12 +48,18 @@ def load_samples(annotations: Sequence[Annotation], config: TrainConfig) -> list
         image, labels, ignore = annotation.read()
         if is_constant(image):
             raise ValueError(f"{annotation.image_path} has one grey value everywhere: nothing can be learned from it.")
-        image = shrink(preprocess(image, config.preprocessing), config.preprocessing.shrink)[None]
+        image = shrink(preprocess(image, config.preprocessing), pixels_for_one(labels, config.preprocessing))[None]
         labels, ignore = (nearest(part, image.shape[1:]) for part in (labels, ignore))
         targets = np.stack(make_targets(labels, config.targets, ignore)).astype(np.float32)
         folder = annotation.name.split("/")[0]
         samples.append(Sample(torch.from_numpy(image), torch.from_numpy(targets), labels, folder))
     return samples
+
+
+def pixels_for_one(labels: np.ndarray, config: PreprocessingConfig) -> float:
+    """Return how many pixels of an image stand for one that the network sees, when the cells are known."""
+    found = typical_diameter(labels) if config.diameter else 0.0
+    return found / config.diameter if found else config.shrink
 
 
 def nearest(labels: np.ndarray, shape: Sequence[int]) -> np.ndarray:

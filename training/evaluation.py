@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from deepsplit_core.config import SplittingConfig, TilingConfig
-from deepsplit_core.inference import predict, resize, shrink
+from deepsplit_core.config import SegmentConfig, SplittingConfig
 from deepsplit_core.metrics import Scores, evaluate_all
-from deepsplit_core.preprocessing import preprocess
+from deepsplit_core.segmentation import predict
+from deepsplit_core.sizes import typical_diameter
 from deepsplit_core.splitting import split
 from deepsplit_core.weights import Card, Model, build_network
 
@@ -22,12 +22,29 @@ from .annotations import Annotation
 
 
 class Predicted(NamedTuple):
-    """Probabilities (2, Y, X) of an annotated image, its true labels (Y, X), and the pixels that nobody annotated."""
+    """What a network says of an annotated image.
+
+    Attributes
+    ----------
+    name : str
+    probabilities : (2, Y, X) float array, 0 to 1
+    labels : (Y, X) integer array
+        The true ones.
+    ignore : (Y, X) bool array or None
+        Pixels that nobody annotated.
+    scale : float
+        Pixels of the image for each of the model's.
+    """
 
     name: str
     probabilities: np.ndarray
     labels: np.ndarray
     ignore: np.ndarray | None = None
+    scale: float = 1.0
+
+    def split(self, config: SplittingConfig) -> np.ndarray:
+        """Return the cells, (Y, X) int32, that settings in pixels of the model's images make of the probabilities."""
+        return split(self.probabilities, config.scaled(self.scale)).labels
 
 
 def reference_model(path: Path, card: Card, tensors: dict[str, torch.Tensor]) -> Model:
@@ -46,20 +63,29 @@ def reference_model(path: Path, card: Card, tensors: dict[str, torch.Tensor]) ->
     return Model(network, card, "", torch.device("cpu"), torch.float32)
 
 
-def predict_all(model: Model, annotations: Sequence[Annotation]) -> list[Predicted]:
-    """Run the network over annotated images at their own scale."""
+def predict_all(model: Model, annotations: Sequence[Annotation], are_sizes_known: bool = False) -> list[Predicted]:
+    """Run the network over annotated images as `deepsplit_core.segment` does.
+
+    Parameters
+    ----------
+    model : Model
+    annotations : sequence of Annotation
+    are_sizes_known : bool
+        A model that sees cells at one size takes their true size, not the one that it finds.
+    """
     predicted = []
     for annotation in tqdm(annotations, "predicting", leave=False, disable=None):
         image, labels, ignore = annotation.read()
-        seen = shrink(preprocess(image, model.card.preprocessing), model.card.preprocessing.shrink)
-        probabilities = predict(model.network, seen, model.device, model.dtype, TilingConfig())
-        predicted.append(Predicted(annotation.name, resize(probabilities, labels.shape), labels, ignore))
+        is_rescaled = are_sizes_known and model.card.preprocessing.diameter
+        config = SegmentConfig(diameter=max(1.0, typical_diameter(labels)) if is_rescaled else 0.0)
+        found = predict(image, config, load=lambda *_: model)
+        predicted.append(Predicted(annotation.name, found.probabilities, labels, ignore, found.scale))
     return predicted
 
 
 def score(predicted: Sequence[Predicted], config: SplittingConfig) -> Scores:
     """Split all images with one configuration and add up their counts, without the pixels that nobody annotated."""
-    return evaluate_all((split(image.probabilities, config).labels, image.labels, image.ignore) for image in predicted)
+    return evaluate_all((image.split(config), image.labels, image.ignore) for image in predicted)
 
 
 def score_parts(predicted: Sequence[Predicted], config: SplittingConfig) -> dict[str, Scores]:

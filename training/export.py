@@ -58,12 +58,14 @@ def export(
     tensors = {n: v for n, v in weights.items() if not (one_pass and n.startswith("segmentation."))}
     n_passes = 2 if any(name.startswith("segmentation.") for name in tensors) else 1
     architecture = dataclasses.replace(config.network, passes=n_passes)
-    diameter = float(np.median(cell_diameters([annotation.read().labels for annotation in parts["train"]])))
+    of_training = [annotation.read().labels for annotation in parts["train"]]
+    diameter = config.preprocessing.diameter or float(np.median(cell_diameters(of_training)))
     draft = Card(about["name"], about["description"], architecture, config.preprocessing, SplittingConfig(), diameter)
     model = reference_model(run / "checkpoint.pt", draft, tensors)
 
-    splitting, mean_ap = tune(predict_all(model, parts["validation"]), diameter)
+    splitting, mean_ap = tune(predict_all(model, parts["validation"], are_sizes_known=True), diameter)
     print(f"Chosen on {len(parts['validation'])} validation images (mean AP {mean_ap:.3f}): {splitting}", flush=True)
+    model = model._replace(card=dataclasses.replace(draft, splitting=splitting))
     comparison = compare(predict_all(model, parts["test"]), splitting)
     print(as_table(comparison), flush=True)
     card = Card(

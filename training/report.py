@@ -17,7 +17,6 @@ import torch
 from deepsplit_core.config import SplittingConfig
 from deepsplit_core.images import with_replacement
 from deepsplit_core.metrics import Scores, evaluate
-from deepsplit_core.splitting import split
 from deepsplit_core.weights import Card, Model, fingerprint, read
 
 from .annotations import Annotation
@@ -83,15 +82,18 @@ def write_report(run: Path, parts: Mapping[str, list[Annotation]], weights: Path
 
 
 def check_origin(run: Path, weights: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Raise ValueError where the tensors of a weights file are not those of the run's best epoch."""
-    best = read_checkpoint(run / "checkpoint.pt")["best"]
-    if not all(name in best and torch.equal(best[name], value) for name, value in tensors.items()):
+    """Raise ValueError where the tensors of a weights file are those of neither the run's best nor its last epoch."""
+    state = read_checkpoint(run / "checkpoint.pt")
+    if not any(
+        all(name in state[part] and torch.equal(state[part][name], value) for name, value in tensors.items())
+        for part in ("best", "network")
+    ):
         raise ValueError(f"{weights} does not hold the weights of {run}: export the run, and give that file.")
 
 
 def judge_image(annotation: Annotation, predicted: Predicted, config: SplittingConfig) -> Judged:
     """Find the cells of a test image and score them."""
-    found = split(predicted.probabilities, config).labels
+    found = predicted.split(config)
     return Judged(annotation, found, evaluate(found, predicted.labels, predicted.ignore))
 
 

@@ -13,6 +13,7 @@ from deepsplit_core.weights import find, read_card
 from .config import TrainConfig
 
 PRESETS = Path(__file__).parent / "presets"
+SIZES = ("shrink", "diameter")  # of the pre-processing: at another size of cell, trained weights are a start as well
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", dict: "a table"}
 
 
@@ -27,7 +28,7 @@ def read_config(name: str, settings: Sequence[str] = (), start_from: str = "") -
         KEY=VALUE each, in place of what the preset says; see `read_setting`.
     start_from : str
         A bundled model or a weights file. The run takes network and pre-processing from its card, in place of a
-        preset's; a file or a setting that asks for others contradicts it.
+        preset's; a file or a setting that asks for others contradicts it, unless it is the size of cells.
 
     Raises
     ------
@@ -90,13 +91,14 @@ def take_from_card(values: dict[str, Any], asked: Mapping[str, Any]) -> dict[str
     # The second trunk of a file with two passes is a result; the network itself is what is trained on.
     parts = {"network": {**card.network.to_dict(), "passes": 1}, "preprocessing": card.preprocessing.to_dict()}
     for part, theirs in parts.items():
-        others = {key: value for key, value in asked.get(part, {}).items() if theirs.get(key, value) != value}
+        fixed = {key: value for key, value in theirs.items() if key not in SIZES}
+        others = {key: value for key, value in asked.get(part, {}).items() if fixed.get(key, value) != value}
         if others:
             raise ValueError(
                 f"{part} is asked to have {others}, but {values['start_from']} has "
                 f"{ ({key: theirs[key] for key in others}) }: weights fit one network only. Leave these settings out."
             )
-    return {**values, **{part: {**asked.get(part, {}), **theirs} for part, theirs in parts.items()}}
+    return {**values, **{part: {**theirs, **asked.get(part, {})} for part, theirs in parts.items()}}
 
 
 def check_kinds(values: Mapping[str, Any], like: Mapping[str, Any], prefix: str = "") -> None:

@@ -414,3 +414,67 @@ def test_a_model_sees_its_images_shrunk_and_its_lengths_are_those_of_the_image(t
     scores = evaluate(result.labels, truth)
     assert (scores.n_predicted, scores.matched_above_half) == (4, 4)
     assert scores.dsc > 0.9
+
+
+# A model that sees all cells at one size
+
+
+@pytest.fixture
+def one_size(tmp_path):
+    """The wired network for cells of 12 pixels."""
+    network = wired_network()
+    preprocessing = PreprocessingConfig("percentile", low=0, high=100, diameter=12.0)
+    card = card_of(network, preprocessing=preprocessing, diameter=12.0)
+    return write_weights(tmp_path / "one.safetensors", network, card)
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """The shapes in which the network has seen images."""
+    from deepsplit_core import inference
+
+    shapes, predict_in_memory = [], inference.predict_in_memory
+
+    def seen(network, image, *others):
+        shapes.append(image.shape)
+        return predict_in_memory(network, image, *others)
+
+    monkeypatch.setattr(inference, "predict_in_memory", seen)
+    return shapes
+
+
+@pytest.mark.parametrize(("radius", "scale"), [(18, 3), (6, 1), (4, 0.67)])
+def test_cells_of_any_size_are_seen_at_the_models(one_size, looks, radius, scale):
+    image = drawn(discs((180, 120), [(40, 40, radius), (120, 70, radius)]))
+    found = run(image, one_size)
+    assert found.prediction.scale == pytest.approx(scale, rel=0.05)
+    assert found.splitting.longest_cut == pytest.approx(4 * found.prediction.scale)
+    assert found.labels.shape == image.shape and found.labels.max() == 2
+    assert looks[0] == image.shape
+    assert looks[-1] == tuple(round(n / found.prediction.scale) for n in image.shape)
+    assert len(looks) == (1 if scale == 1 else 2)
+
+
+def test_a_given_diameter_is_not_estimated(one_size, looks):
+    image = drawn(discs((180, 120), [(40, 40, 18), (120, 70, 18)]))
+    assert run(image, one_size, diameter=24).prediction.scale == 2
+    assert looks == [(90, 60)]
+
+
+def test_sizes_are_not_estimated_for_other_models(wired_weights, looks):
+    assert run(drawn(discs((180, 120), [(60, 60, 40)])), wired_weights).prediction.scale == 1
+    assert len(looks) == 1
+
+
+def test_estimates_have_an_end(one_size, looks):
+    """What fills the image is no cell of 400 pixels to be seen at a thirtieth of its size."""
+    image = np.zeros((500, 500), np.float32)
+    image[20:480, 20:480] = 1
+    assert run(image, one_size).prediction.scale == 4
+
+
+def test_sizes_are_those_of_the_cells_inside_the_mask(one_size):
+    image = drawn(discs((180, 120), [(40, 40, 6), (120, 60, 50)]))
+    mask = np.zeros(image.shape, bool)
+    mask[:65] = True
+    assert run(image, one_size, mask).prediction.scale == 1

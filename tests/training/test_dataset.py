@@ -10,9 +10,10 @@ import torch
 from drawing import discs
 
 from deepsplit_core.preprocessing import preprocess
+from deepsplit_core.sizes import typical_diameter
 from training.annotations import find_annotations
 from training.augmentation import original_view
-from training.dataset import RandomBatches, Sample, cell_diameters, load_samples, nearest
+from training.dataset import RandomBatches, Sample, cell_diameters, load_samples, nearest, pixels_for_one
 from training.targets import make_targets
 
 
@@ -49,6 +50,21 @@ def test_shrunk_samples_have_half_the_side_and_all_their_labels(data, config):
     assert shrunk.labels.shape == shrunk.image.shape[1:] == shrunk.targets.shape[1:] == (n_y // 2, n_x // 2)
     assert np.array_equal(shrunk.labels, whole.labels[1::2, 1::2])
     assert np.array_equal(shrunk.targets[0].numpy() > 0, shrunk.labels > 0)
+
+
+def test_samples_are_brought_to_one_size_of_cell(data, config):
+    annotations = find_annotations(data)
+    as_is = load_samples(annotations, config)[3]
+    sizes = dataclasses.replace(config.preprocessing, diameter=8.0)
+    sample = load_samples(annotations, dataclasses.replace(config, preprocessing=sizes))[3]
+    assert typical_diameter(sample.labels) == pytest.approx(8, rel=0.1)
+    assert sample.labels.shape == sample.image.shape[1:] == sample.targets.shape[1:]
+    assert sample.labels.shape[0] / as_is.labels.shape[0] == pytest.approx(8 / typical_diameter(as_is.labels), rel=0.05)
+
+
+def test_an_image_without_cells_keeps_its_size(config):
+    sizes = dataclasses.replace(config.preprocessing, diameter=8.0)
+    assert pixels_for_one(np.zeros((20, 20), np.int32), sizes) == 1
 
 
 def test_labels_take_the_value_at_the_middle_of_a_pixel():

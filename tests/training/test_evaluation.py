@@ -6,7 +6,9 @@ import torch
 from drawing import contact, discs, perfect_probabilities
 from networks import card_of, wired_network
 
+from deepsplit_core import SegmentConfig, predict
 from deepsplit_core.config import PreprocessingConfig, SplittingConfig
+from deepsplit_core.sizes import typical_diameter
 from deepsplit_core.weights import Model
 from training.annotations import find_annotations
 from training.evaluation import Predicted, as_table, compare, predict_all, score, score_parts, tune
@@ -64,6 +66,27 @@ def test_images_of_a_run_are_predicted_as_inference_sees_them(data):
     bright = (grey - grey.min()) / (grey.max() - grey.min()) > 0.3
     assert np.array_equal(images[0].probabilities[0] > 0.5, bright)
     assert np.array_equal(images[0].labels, labels)
+
+
+def test_cells_of_one_size_are_predicted_at_their_true_size_or_at_the_one_found(data):
+    """Scales are those of the labels, or those with which `deepsplit_core.predict` looks last."""
+    network = wired_network()
+    card = card_of(network, preprocessing=PreprocessingConfig("percentile", 0, 100, diameter=8.0), diameter=8.0)
+    model = Model(network, card, "", torch.device("cpu"), torch.float32)
+    annotations = find_annotations(data)[:2]
+    known, found = (predict_all(model, annotations, are_sizes_known=known) for known in (True, False))
+    for annotation, image, other in zip(annotations, known, found):
+        assert image.scale == pytest.approx(typical_diameter(image.labels) / 8)
+        assert other.scale == predict(annotation.read().image, SegmentConfig(), load=lambda *_: model).scale
+        assert image.probabilities.shape[1:] == image.labels.shape
+
+
+def test_settings_are_in_pixels_of_the_model():
+    """A pair whose neck is 12 pixels wide, and a model of which one pixel is three of the image."""
+    image = predicted(probabilities=perfect_probabilities(PAIR) * np.array([1, 0])[:, None, None])
+    config = SplittingConfig(longest_cut=5, smallest_cell=5, seed_distance=2)
+    assert image.split(config).max() == 1
+    assert image._replace(scale=3.0).split(config).max() == 2
 
 
 def test_ignored_pixels_are_left_out_of_every_score(ignoring):

@@ -40,6 +40,12 @@ def test_setting_that_contradicts_the_card_is_refused(tiny_weights, setting, par
     read_config("nuclei", ["network.base_width=2"], str(tiny_weights))  # it may say the same
 
 
+def test_cells_may_be_seen_at_another_size(tiny_weights):
+    """Weights that were trained on images as they are are a start for cells of one size."""
+    sizes = read_config("nuclei", ["preprocessing.diameter=36"], str(tiny_weights)).preprocessing
+    assert (sizes.diameter, sizes.low, sizes.high) == (36, 0, 100)
+
+
 def test_own_file_that_contradicts_the_card_is_refused(tiny_weights, preset):
     """It asks for dropout and batch normalisation; a preset of ours would give way."""
     with pytest.raises(ValueError, match="'dropout': 0.2.*'dropout': 0.0"):

@@ -72,6 +72,13 @@ def test_page_is_one_file_with_all_that_was_asked_for(exported, capsys):
     assert list(run.glob(".*.part*")) == []
 
 
+def test_weights_of_the_last_epoch_are_this_runs_too(exported, data, tmp_path):
+    run, _ = exported
+    last = tmp_path / "last.safetensors"
+    export(run, split_annotations(find_annotations(data), seed=1), ABOUT, last, last=True)
+    assert main(["report", str(run), "--model", str(last)]) == 0
+
+
 def test_report_needs_the_weights_file_of_this_run(exported, wired_weights, capsys, tmp_path):
     run, _ = exported
     capsys.readouterr()

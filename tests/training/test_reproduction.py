@@ -16,9 +16,7 @@ from training import reproduction, shared_stage
 from training.checkpoint import read_checkpoint
 from training.cli import main
 from training.evaluation import Predicted
-from training.reproduction import (
-    count,
-)
+from training.reproduction import count
 from training.reproduction_page import read_results
 from training.settings import read_config
 from training.systems import SYSTEMS

@@ -1,0 +1,44 @@
+"""How large cells are, and what scale follows from it."""
+
+import numpy as np
+import pytest
+from drawing import discs, perfect_probabilities
+
+from deepsplit_core.config import SplittingConfig
+from deepsplit_core.sizes import estimated_scale, typical_diameter
+
+SPLITTING = SplittingConfig(smallest_cell=5, largest_hole=10, longest_cut=4, seed_distance=3)
+DISCS = discs((80, 80), [(20, 20, 16), (60, 58, 16)])
+
+
+def test_equal_discs_have_their_own_diameter():
+    assert typical_diameter(DISCS) == pytest.approx(32, rel=0.03)
+
+
+def test_small_pieces_hardly_count():
+    """A hundred pieces of four pixels beside two discs: most labels are pieces, most pixels are not."""
+    labels = DISCS.copy()
+    for number in range(100):
+        y, x = 36 + 3 * (number // 25), 3 * (number % 25)
+        labels[y : y + 2, x : x + 2] = 10 + number
+    assert np.median(np.unique(labels[labels > 0], return_counts=True)[1]) == 4
+    assert typical_diameter(labels) == pytest.approx(32, rel=0.03)
+
+
+def test_no_cell_has_no_diameter():
+    assert typical_diameter(np.zeros((5, 5), np.int32)) == 0
+
+
+@pytest.mark.parametrize(("diameter", "scale"), [(8, 4.0), (16, 2.0), (30, 1.0), (36, 1.0), (64, 0.5)])
+def test_scale_brings_cells_to_the_models_diameter_unless_they_are_near_it(diameter, scale):
+    found = estimated_scale(perfect_probabilities(DISCS), SPLITTING, 1.0, diameter)
+    assert found == pytest.approx(scale, rel=0.03)
+
+
+def test_scale_stays_where_it_was_right():
+    """Cells of 32 pixels, seen by a model of 8 at a scale of 3.5."""
+    assert estimated_scale(perfect_probabilities(DISCS), SPLITTING, 3.5, 8) == 3.5
+
+
+def test_no_cell_leaves_the_scale():
+    assert estimated_scale(np.zeros((2, 30, 30)), SPLITTING, 1.7, 30) == 1.7
