@@ -12,9 +12,10 @@ def card_page(card: Card) -> str:
 
     The page is simple enough for the HTML window of wx. Whatever the card says is shown as text.
     """
+    estimated = ", estimated in each image" if card.preprocessing.diameter else ""
     rows = [
         ("Model", f"{card.name}: {card.description}"),
-        ("Cell diameter", f"{card.diameter:g} pixels"),
+        ("Cell diameter", f"{card.diameter:g} pixels{estimated}"),
         ("Trained on", "; ".join(_data_set(entry) for entry in card.data) or "not recorded"),
         ("Known failures", card.known_failures or "not recorded"),
     ]

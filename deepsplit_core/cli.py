@@ -113,7 +113,8 @@ def _models(options: argparse.Namespace) -> int:
     for name in sorted(bundled_models()):
         card = read_card(find(name))
         network = f"{card.network.architecture}, width {card.network.base_width}"
-        print(f"{name}: {card.description}\n  cell diameter {card.diameter:g} px; {network}")
+        estimated = ", estimated in each image" if card.preprocessing.diameter else ""
+        print(f"{name}: {card.description}\n  cell diameter {card.diameter:g} px{estimated}; {network}")
         for data in card.data:
             print(f"  trained on {data['name']} ({data['licence']})")
         failures = f"known failures: {card.known_failures or 'not recorded'}"

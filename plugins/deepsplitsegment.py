@@ -25,7 +25,7 @@ What do I need?
   any other Python of this computer: see *Run DeepSplit in*. Nothing is downloaded while it runs.
 - One grey image in which the cells are brighter than their surroundings. Use **ColorToGray** on colour images.
 - A model that was trained on images like yours. If your cells are much larger or smaller than those that the model
-  was trained on, give their diameter.
+  was trained on, give their diameter, unless the model estimates it.
 
 What do I get?
 ^^^^^^^^^^^^^^
@@ -57,6 +57,8 @@ Objects that were discarded, but not for being too small, count as well.
 - *DeepSplit_ModelName, DeepSplit_ModelSha256*: the model, and the SHA-256 of its file.
 - *DeepSplit_Version*: the version of DeepSplit.
 - *DeepSplit_Device*: the device that was used, and its type of numbers.
+- *DeepSplit_Scale*: the pixels of the image that stand for one of the images that the model was trained on: 1 if no
+  diameter was given or estimated.
 - *DeepSplit_Tile*: the longest side, in pixels, of the tiles that the network saw. It is 1024, less if a graphics card
   ran out of memory, and 0 for an image without contrast.
 - *DeepSplit_SecondsNetwork, DeepSplit_SecondsSplitting*: the time that each took, in seconds.
@@ -188,7 +190,9 @@ the choice you see what the model was trained on, under which licence, and how l
 Enter the typical diameter of your cells, in pixels of the input image. The image is rescaled so that the network sees
 cells of the size that it was trained on, and the objects come back at full size.
 
-The default, 0, leaves the image as it is: right if your cells are about as large as those of the training images.
+The default, 0, leaves the image as it is: right if your cells are about as large as those of the training images. A
+model whose page says that it estimates the diameter looks at the image as it is, and again at the size of the cells
+that it has found. Enter the diameter to have all images treated alike, or to save that time.
 """,
         )
         self.use_model_thresholds = Binary(

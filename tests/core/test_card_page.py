@@ -5,6 +5,7 @@ import dataclasses
 from networks import card_of, random_network
 
 from deepsplit_core import card_page, read_card
+from deepsplit_core.config import PreprocessingConfig
 from deepsplit_core.weights import find
 
 
@@ -13,6 +14,11 @@ def test_the_page_of_the_bundled_model():
     assert "<b>Model:</b> nuclei: Fluorescent nuclei" in page
     assert "<b>Cell diameter:</b> 25.1 pixels" in page
     assert "dsb2018 (licence CC0, 428 images); bbbc039 (licence CC0, 88 images)" in page
+
+
+def test_a_model_that_estimates_the_diameter_says_so():
+    card = card_of(random_network(), preprocessing=PreprocessingConfig("percentile", diameter=36.0), diameter=36.0)
+    assert "<b>Cell diameter:</b> 36 pixels, estimated in each image<br>" in card_page(card)
 
 
 def test_what_a_card_says_is_text_and_no_markup():

@@ -81,13 +81,22 @@ def test_probabilities_are_averaged_over_the_object(run_on):
 def test_the_image_tells_how_it_was_segmented(run_on, wired_weights):
     workspace = run_on(draw(), device="CPU")
     name, values = "Nuclei", {}
-    for feature in ("ModelName", "ModelSha256", "Version", "Device", "Tile", "SecondsNetwork", "SecondsSplitting"):
+    for feature in (
+        "ModelName",
+        "ModelSha256",
+        "Version",
+        "Device",
+        "Scale",
+        "Tile",
+        "SecondsNetwork",
+        "SecondsSplitting",
+    ):
         values[feature] = of_image(workspace, f"DeepSplit_{feature}_{name}")
     assert values["ModelName"] == "tiny"
     assert values["ModelSha256"] == deepsplit_core.load_model(str(wired_weights), "cpu").sha256
     assert values["Version"] == deepsplit_core.__version__
     assert values["Device"] in ("cpu float32", "cpu bfloat16")
-    assert values["Tile"] == 1024
+    assert (values["Scale"], values["Tile"]) == (1, 1024)
     assert values["SecondsNetwork"] > 0 and values["SecondsSplitting"] > 0
 
 
