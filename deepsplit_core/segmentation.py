@@ -161,39 +161,40 @@ def predict(
     model = load(config.model, config.device)
     scale = scale_of(config, model.card)
     # Imported once the model is there, so that a missing torch is reported by load_model.
-    from . import inference
     from .devices import describe
 
     start = time.perf_counter()
-    tile = 0
-
-    def look(scale: float) -> np.ndarray:
-        nonlocal tile
-        preprocessing = model.card.preprocessing
-        seen = inference.shrink(preprocess(image, preprocessing, mask), scale * preprocessing.shrink)
-        probabilities, tile = inference.predict_in_memory(
-            model.network, seen, model.device, model.dtype, TilingConfig()
-        )
-        probabilities = inference.resize(probabilities, image.shape)
-        if mask is not None:
-            probabilities[:, ~mask] = 0
-        return probabilities
-
     if is_constant(image, mask):  # nothing stands out from anything
-        probabilities = np.zeros((2, *image.shape), np.float16)
+        probabilities, tile = np.zeros((2, *image.shape), np.float16), 0
     else:
-        probabilities = look(scale)
-        for _ in range(LOOKS - 1 if model.card.preprocessing.diameter and not config.diameter else 0):
-            before, scale = scale, estimated_scale(probabilities, model.card.splitting, scale, model.card.diameter)
-            scale = min(max(scale, 1 / LARGEST_ESTIMATE), LARGEST_ESTIMATE)
-            if scale == before:
+        probabilities, tile = _look(image, mask, model, scale)
+        is_estimated = model.card.preprocessing.diameter and not config.diameter
+        for _ in range(LOOKS - 1 if is_estimated else 0):
+            better = estimated_scale(probabilities, model.card.splitting, scale, model.card.diameter)
+            better = min(max(better, 1 / LARGEST_ESTIMATE), LARGEST_ESTIMATE)
+            if better == scale:
                 break
-            LOGGER.info("Typical cells are %.0f pixels across: looking again.", scale * model.card.diameter)
-            probabilities = look(scale)
+            LOGGER.info("Typical cells are %.0f pixels across: looking again.", better * model.card.diameter)
+            scale = better
+            del probabilities  # two at once would take twice the memory
+            probabilities, tile = _look(image, mask, model, scale)
     seconds = time.perf_counter() - start
     return Prediction(
         probabilities, model.card, scale, model.sha256, *describe(model.device, model.dtype), seconds, mask, tile
     )
+
+
+def _look(image: np.ndarray, mask: np.ndarray | None, model: Model, scale: float) -> tuple[np.ndarray, int]:
+    """Let the network see the image with one pixel for `scale` of its pixels: probabilities, and the tile's side."""
+    from . import inference
+
+    preprocessing = model.card.preprocessing
+    seen = inference.shrink(preprocess(image, preprocessing, mask), scale * preprocessing.shrink)
+    probabilities, tile = inference.predict_in_memory(model.network, seen, model.device, model.dtype, TilingConfig())
+    probabilities = inference.resize(probabilities, image.shape)
+    if mask is not None:
+        probabilities[:, ~mask] = 0
+    return probabilities, tile
 
 
 def scale_of(config: SegmentConfig, card: Card) -> float:
