@@ -10,7 +10,6 @@ The peers run in an environment of their own; see _peers_worker.py for what is t
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import subprocess
@@ -27,6 +26,7 @@ from deepsplit_core.preprocessing import preprocess
 from deepsplit_core.segmentation import predict, split_prediction
 from deepsplit_core.weights import Model
 
+from .network import in_type
 from .timing import medians
 from .whole import draw_image
 
@@ -48,14 +48,9 @@ def measure() -> dict[str, float]:
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     # Not in turn, as they share no process: ours before and after would not be fairer than medians of rounds.
     # In float32 as well, as on a processor without bfloat16.
-    models = {"deepsplit": model, "deepsplit_float32": in_float32(model)}
+    models = {"deepsplit": model, "deepsplit_float32": in_type(model, torch.float32)}
     ours = medians({name: partial(segment, image, model) for name, model in models.items()})
     return {"side": SIDE, **ours, **json.loads(printed.splitlines()[-1])}
-
-
-def in_float32(model: Model) -> Model:
-    """Return a copy of a model that computes in float32; its weights stay rounded, which takes no time."""
-    return model._replace(network=copy.deepcopy(model.network).float(), dtype=torch.float32)
 
 
 def segment(image: np.ndarray, model: Model) -> np.ndarray:
