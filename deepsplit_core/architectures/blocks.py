@@ -77,8 +77,10 @@ def upsample_join_convolve(
     for each, and a 3x3 convolution after up-sampling is a transposed one of 4x4 and stride 2, which takes 4/9 of the
     operations.
     """
-    x = functional.conv2d(skips[0] if len(skips) == 1 else torch.cat(list(skips), dim=1), skip_weights, bias, padding=1)
-    return x.add_(functional.conv_transpose2d(below, below_weights, stride=2, padding=1))
+    x = functional.conv_transpose2d(below, below_weights, bias, stride=2, padding=1)
+    for skip, weights in zip(skips, skip_weights.split([skip.shape[1] for skip in skips], dim=1)):
+        x = x.add_(functional.conv2d(skip, weights, padding=1))
+    return x
 
 
 class Encoder(nn.Module):
