@@ -53,11 +53,14 @@ def _segment(options: argparse.Namespace) -> int:
         # An image that cannot be segmented is named and counted; the others are worth having.
         try:
             image = read_image(path)
-            labels = split_prediction(predict(image, config), config).labels
+            prediction = predict(image, config)
+            labels = split_prediction(prediction, config).labels
             write_labels(options.output / f"{path.stem}_labels.tif", labels)
             if options.overlay:
                 write_png(options.output / f"{path.stem}_overlay.png", draw_overlay(image, labels))
-            tqdm.write(f"{path}: {labels.max()} cells")
+            is_estimated = prediction.card.preprocessing.diameter and not config.diameter
+            size = f", seen as {prediction.scale * prediction.card.diameter:.0f} pixels across" if is_estimated else ""
+            tqdm.write(f"{path}: {labels.max()} cells{size}")
         except (OSError, ValueError, MemoryError) as error:
             n_failed += 1
             tqdm.write(f"error: {path}: {error}", file=sys.stderr)
@@ -207,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=0.0,
         metavar="PX",
-        help="expected cell diameter in pixels (default: as trained)",
+        help="expected cell diameter in pixels (default: as trained, or estimated)",
     )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
     command.add_argument("--overlay", action="store_true", help="also write NAME_overlay.png with the outlines")

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import tifffile
 from drawing import as_sets, discs, picture
+from networks import card_of, wired_network, write_weights
 
 from deepsplit_core.cli import draw_overlay, main
+from deepsplit_core.config import PreprocessingConfig
 from deepsplit_core.images import read_image, write_labels, write_png
 
 TRUTH = discs((40, 90), [(20, 18, 10), (20, 45, 10), (20, 70, 10)])
@@ -32,6 +34,16 @@ def test_labels_are_written_under_the_images_name(tmp_path, image, wired_weights
     assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["cells_labels.tif"]
     assert as_sets(read_image(tmp_path / "new" / "folder" / "cells_labels.tif")) == as_sets(TRUTH)
     assert "3 cells" in capsys.readouterr().out
+
+
+def test_a_diameter_that_was_estimated_is_told(tmp_path, image, capsys):
+    network = wired_network()
+    sizes = PreprocessingConfig("percentile", low=0, high=100, diameter=10.0)
+    weights = write_weights(tmp_path / "w.safetensors", network, card_of(network, preprocessing=sizes, diameter=10.0))
+    assert segment([image], tmp_path / "out", weights) == 0
+    assert re.search(r"cells.tif: 3 cells, seen as (20|21) pixels across\n", capsys.readouterr().out)
+    assert segment([image], tmp_path / "out", weights, "--diameter", "20") == 0
+    assert "cells.tif: 3 cells\n" in capsys.readouterr().out
 
 
 def test_png_is_read_and_the_overlay_is_written(tmp_path, wired_weights):
