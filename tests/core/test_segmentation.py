@@ -8,6 +8,7 @@ from networks import CONTACT_GREY, card_of, wired_network, write_weights
 import deepsplit_core
 from deepsplit_core import Seeds, SegmentConfig, SplittingConfig, evaluate, predict, segment, split_prediction
 from deepsplit_core.config import PreprocessingConfig
+from deepsplit_core.sizes import typical_diameter
 from deepsplit_core.weights import read_card, write
 
 PAIR = discs((40, 60), [(20, 18, 12), (20, 40, 12)])
@@ -382,6 +383,19 @@ def test_bundled_model_at_twice_the_size():
     diameter = 2 * read_card(deepsplit_core.weights.find("nuclei")).diameter
     labels = segment(photograph(truth, blur=2), device="cpu", diameter=diameter)
     assert evaluate(labels, truth).cds >= 0.85
+
+
+@pytest.mark.parametrize("diameter", [24, 96])
+def test_bundled_cells_are_seen_at_the_size_that_they_have(diameter):
+    """Of five drawn sheets and clumps, four at least: one may show too little of its borders."""
+    from training.simulation import simulate
+
+    ratios = []
+    for seed in range(500, 505):
+        drawn_cells = simulate(seed, (400, 400), diameter)
+        prediction = predict(drawn_cells.image, SegmentConfig(model="cells", device="cpu"))
+        ratios.append(prediction.scale * prediction.card.diameter / typical_diameter(drawn_cells.labels))
+    assert sum(0.75 < ratio < 1.33 for ratio in ratios) >= 4
 
 
 @pytest.mark.parametrize("folder", ["dsb2018", "bbbc039"])
