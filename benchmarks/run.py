@@ -2,7 +2,8 @@
 
     .venv/bin/python -m benchmarks.run [PART ...]      parts: network postprocessing whole peers pipeline train_speed
 
-Every part runs in a process of its own. Those that are not named keep their last figures.
+Every part runs in a process of its own. Those that are not named keep their last figures, if these are of the
+same machine.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ def main(chosen: list[str]) -> None:
     if unknown:
         sys.exit(f"There is no benchmark {', '.join(unknown)}: choose of {', '.join(PARTS)}.")
     figures: dict[str, Any] = json.loads(LATEST.read_text()) if LATEST.exists() and chosen else {}
+    if figures.get("machine") != machine():
+        figures = {}  # ratios of two machines are none
     for part in chosen or PARTS:
         print(f"{part} ...", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", f"benchmarks.{part}"]
