@@ -61,15 +61,15 @@ def test_the_order_of_images_changes_no_label():
 
 
 def test_bfloat16_scores_as_float32():
-    """On noisy pairs of touching nuclei, of which some are not parted."""
-    circles, shape = grid_of_pairs(6, 9, radius=11, apart=18)
+    """On noisy pairs of touching nuclei, whose outlines are exact by a hair or not."""
+    circles, shape = grid_of_pairs(6, 9, radius=11, apart=19)
     truth = discs(shape, circles)
-    images = [photograph(truth, blur=2.0, noise=0.1, seed=seed) for seed in range(4)]
+    images = [photograph(truth, blur=1.5, noise=0.08, seed=seed) for seed in range(4)]
     scores = [
         evaluate_all((labels_of(image, dtype), truth, None) for image in images)
         for dtype in (torch.bfloat16, torch.float32)
     ]
     assert scores[0].n_true > 300
-    assert 0.5 < scores[0].cds < 0.99
+    assert scores[0].cds > 0.9 and 0.5 < scores[0].ap[-1] < 0.99
     assert scores[0].cds == pytest.approx(scores[1].cds, abs=0.002)
     assert scores[0].ap == pytest.approx(scores[1].ap, abs=0.01)

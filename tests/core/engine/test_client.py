@@ -127,7 +127,7 @@ def test_ten_that_start_at_once_share_one_engine_and_one_model(make_job, place):
 @POSIX
 def test_killed_in_the_middle_of_an_image(make_job, place):
     """A killed engine is started again, a killed client harms nobody, and no image is lost."""
-    job = make_job(2500)
+    job = make_job(4000)  # seconds of work: both clients are at it even where starting one takes long
     pids = set()
     for _ in range(N_KILLS):
         clients = job.start(2)
