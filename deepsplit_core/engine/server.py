@@ -34,6 +34,7 @@ HANDSHAKE_SECONDS = 5.0
 SILENCE_SECONDS = 60.0  # a client that was let in sends its image, and takes its answer, within this time
 TILE_SECONDS = 300.0  # a network that works longer than this on one batch of tiles hangs
 LARGEST_CROWD = 64  # connections at once
+LOCK_SECONDS = 0.5  # an engine that cannot have the lock for longer is not needed
 IN_FLIGHT = 4  # images at once: while one is in the network the next are made ready
 
 
@@ -175,6 +176,19 @@ def _explain(error: BaseException) -> dict[str, Any]:
     kinds = {WeightsError: "WeightsError", ValueError: "ValueError"}
     kind = next((name for cls, name in kinds.items() if isinstance(error, cls)), "RuntimeError")
     return {"state": "failed", "kind": kind, "message": message}
+
+
+def lock_for_good(place: Place) -> int | None:
+    """Lock the place for an engine; None where another one has it.
+
+    Who asks for an engine's state has the lock for a moment, too: that is no engine.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        lock = place.try_lock()
+        if lock is not None or time.monotonic() > deadline:
+            return lock
+        time.sleep(0.02)
 
 
 def main(place: Place, idle_minutes: float, has_log: bool) -> int:

@@ -280,3 +280,13 @@ def test_an_engine_whose_network_hangs_ends(serve, place, tiny_weights, monkeypa
     go.set()
     assert "it hangs" in str(served.failures[0])
     assert not place.folder.exists()
+
+
+def test_who_looks_for_an_engine_keeps_none_from_starting(place):
+    """Asking for its state takes the lock for a moment."""
+    lock = place.try_lock()
+    threading.Timer(0.1, place.unlock, [lock]).start()
+    taken = server.lock_for_good(place)
+    assert taken is not None
+    assert server.lock_for_good(place) is None  # another engine
+    place.unlock(taken)
