@@ -44,7 +44,9 @@ CLAIMS = {
     ],
     "Cross connections are better than none (4.1)": [
         ("cumulative-deepsplit", "cumulative-branch-net"),
+        ("cumulative-double-unet", "cumulative-branch-net"),
         ("simultaneous-deepsplit", "simultaneous-branch-net"),
+        ("simultaneous-double-unet", "simultaneous-branch-net"),
     ],
     "Two tasks in one network are better than a U-Net, and than two (4.1)": [
         ("cumulative-deepsplit", "unet"),
@@ -192,21 +194,24 @@ def table_of_more(measured: dict[str, dict[int, Measured]]) -> str:
 
 def table_of_claims(measured: dict[str, dict[int, Measured]]) -> str:
     """Return the differences that the paper's claims are about, each between two systems with the same seed."""
-    header = ["after post-processing", "seeds", "DSC", "paper", "CDS", "paper"]
+    # The step, the score, and its number among the paper's figures, which has none of the cleaned segments.
+    columns = [("post-processed", "dsc", 2), ("cleaned", "cds", None), ("post-processed", "cds", 3)]
+    header = ["", "seeds", "DSC post-processed", "paper", "CDS without the watershed", "CDS post-processed", "paper"]
     rows = []
     for claim, pairs in CLAIMS.items():
-        rows.append([f"**{claim}**", *[""] * 5])
+        rows.append([f"**{claim}**", *[""] * (len(header) - 1)])
         for one, other in pairs:
             shared = measured[one].keys() & measured[other].keys()
             cells = []
-            for i, score in ((2, "dsc"), (3, "cds")):
+            papers = [SYSTEMS[name].paper for name in (one, other)]
+            for step, score, of_paper in columns:
                 values = [
-                    [getattr(measured[name][seed].counts["post-processed"], score) for name in (one, other)]
+                    [getattr(measured[name][seed].counts[step], score) for name in (one, other)]
                     for seed in sorted(shared)
                 ]
                 cells.append(over_seeds([a - b for a, b in values], "+"))
-                papers = [SYSTEMS[name].paper for name in (one, other)]
-                cells.append(number(papers[0][i] - papers[1][i], "+") if all(papers) else "-")
+                if of_paper is not None:
+                    cells.append(number(papers[0][of_paper] - papers[1][of_paper], "+") if all(papers) else "-")
             title = f"{SYSTEMS[one].title} minus {SYSTEMS[other].title}"
             rows.append([title, str(len(shared)) if shared else "missing", *cells])
     return markdown(header, rows)
