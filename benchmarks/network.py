@@ -4,18 +4,20 @@
     .venv/bin/python -m benchmarks.network DEVICE WIDTH SIZE           the plain path alone, in this process
 
 The plain path runs in a process of its own, as the library's setting of the allocator holds for a whole process. The
-work is counted in the floating-point operations that this path does, fewer than the plain one's; a matrix product of
-2048 x 2048, in the number type that the inference path uses, gives what the processor can do. `other_type_seconds` are
-those of this path in the type that it did not choose, of bfloat16 and float32.
+work is counted in the operations that this path does, in floats fewer than the plain one's; a matrix product of
+2048 x 2048, in the number type that the inference path uses, gives what the processor can do. `float32_seconds` and
+`bfloat16_seconds` are those of this path in floats, whichever type it chooses here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deepsplit_core.architectures import UNet, build
 from deepsplit_core.config import ModelConfig, PreprocessingConfig, SplittingConfig, TilingConfig
+from deepsplit_core.folding import fold
 from deepsplit_core.inference import predict
+from deepsplit_core.quantisation import observed
 from deepsplit_core.weights import Card, Model, load_model, write
 
 from .plain import plain_decoders
@@ -34,6 +38,7 @@ from .timing import medians
 WIDTHS = (16, 32, 64)
 SIZES = (512, 1024)
 MATRIX = 2048
+FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def measure() -> list[dict[str, Any]]:
@@ -48,26 +53,30 @@ def _measure(device: str, width: int, size: int) -> dict[str, Any]:
     network = random_network(width)
     model = as_loaded(network, device)
     image = draw_image(size)
-    one, other = (torch.randn(MATRIX, MATRIX, device=model.device).to(model.dtype) for _ in range(2))
+    # torch multiplies matrices of int8 by another name only.
+    multiply = torch._int_mm if model.dtype == torch.int8 else torch.matmul
+    numbers = torch.randint(-127, 128, (2, MATRIX, MATRIX), device=model.device)
+    one, other = numbers.to(model.dtype)
 
     def ours() -> None:
         predict(model.network, image, model.device, model.dtype, TilingConfig())
         _wait(model.device)
 
-    other_type = torch.float32 if model.dtype == torch.bfloat16 else torch.bfloat16
-    converted = in_type(model, other_type)
-
-    def in_other_type() -> None:
-        predict(converted.network, image, model.device, other_type, TilingConfig())
+    def in_floats(converted: Model) -> None:
+        predict(converted.network, image, converted.device, converted.dtype, TilingConfig())
         _wait(model.device)
 
+    floats = {name: partial(in_floats, in_type(model, network, dtype)) for name, dtype in FLOATS.items()}
+
     def product() -> None:
-        one @ other
+        multiply(one, other)
         _wait(model.device)
 
     with torch.inference_mode():
-        seconds = medians({"ours": ours, "other": in_other_type, "product": product})
-        with FlopCounterMode(display=False) as counter:
+        seconds = medians({"ours": ours, **floats, "product": product})
+        # Integers are joined and convolved as in the plain way.
+        counted = plain_decoders() if model.dtype == torch.int8 else contextlib.nullcontext()
+        with counted, FlopCounterMode(display=False) as counter:
             network(torch.from_numpy(image)[None, None])
     command = [sys.executable, "-m", "benchmarks.network", device, str(width), str(size)]
     naive = float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
@@ -78,7 +87,7 @@ def _measure(device: str, width: int, size: int) -> dict[str, Any]:
         "size": size,
         "dtype": str(model.dtype).removeprefix("torch."),
         "seconds": seconds["ours"],
-        "other_type_seconds": seconds["other"],
+        **{f"{name}_seconds": seconds[name] for name in FLOATS},
         "naive_seconds": naive,
         "gflop": counter.get_total_flops() / 1e9,
         "matmul_gflops": product_rate / 1e9,
@@ -113,7 +122,7 @@ def random_network(width: int) -> UNet:
 
 
 def as_loaded(network: UNet, device: str) -> Model:
-    """Return the network as the library loads it from a weights file."""
+    """Return the network as the library loads it from a weights file; it stays in floats, with statistics of noise."""
     width = network.segmentation_head.in_channels
     card = Card(
         name="random",
@@ -125,13 +134,16 @@ def as_loaded(network: UNet, device: str) -> Model:
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "random.safetensors"
+        with torch.inference_mode(), observed(network):
+            network(torch.from_numpy(draw_image(256))[None, None])
         write(path, card, network.state_dict())
         return load_model(str(path), device)
 
 
-def in_type(model: Model, dtype: torch.dtype) -> Model:
-    """Return a copy of a model that computes in another type of number; weights stay rounded, which takes no time."""
-    return model._replace(network=copy.deepcopy(model.network).to(dtype), dtype=dtype)
+def in_type(model: Model, network: UNet, dtype: torch.dtype) -> Model:
+    """Return a model as it is loaded where that type of float is the fastest, from its network as it was built."""
+    folded = fold(copy.deepcopy(network)).to(model.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model._replace(network=folded, dtype=dtype)
 
 
 def _wait(device: torch.device) -> None:

@@ -24,9 +24,9 @@ import deepsplit_core
 from deepsplit_core.config import SegmentConfig
 from deepsplit_core.preprocessing import preprocess
 from deepsplit_core.segmentation import predict, split_prediction
-from deepsplit_core.weights import Model
+from deepsplit_core.weights import Model, build_network, find, read
 
-from .network import in_type
+from .network import FLOATS, in_type
 from .timing import medians
 from .whole import draw_image
 
@@ -47,8 +47,10 @@ def measure() -> dict[str, float]:
         command = [str(PYTHON), str(HERE / "_peers_worker.py"), str(path), str(torch.get_num_threads())]
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     # Not in turn, as they share no process: ours before and after would not be fairer than medians of rounds.
-    # In float32 as well, as on a processor without bfloat16.
-    models = {"deepsplit": model, "deepsplit_float32": in_type(model, torch.float32)}
+    # In floats as well, as on processors where those are the fastest.
+    path = find("nuclei")
+    network = build_network(path, *read(path))
+    models = {"deepsplit": model, **{f"deepsplit_{name}": in_type(model, network, FLOATS[name]) for name in FLOATS}}
     ours = medians({name: partial(segment, image, model) for name, model in models.items()})
     return {"side": SIDE, **ours, **json.loads(printed.splitlines()[-1])}
 

@@ -62,7 +62,7 @@ def ratios(figures: dict[str, Any]) -> dict[str, float]:
         if row["side"] == 1024:
             found["postprocess_share"] = row["splitting_share"]
     if "peers" in figures:
-        for peer, suffix in itertools.product(("cellpose", "stardist"), ("", "_float32")):
+        for peer, suffix in itertools.product(("cellpose", "stardist"), ("", "_float32", "_bfloat16")):
             found[f"times_faster_than_{peer}{suffix}"] = figures["peers"][peer] / figures["peers"][f"deepsplit{suffix}"]
     if "pipeline" in figures:
         found["module_without_network_share"] = figures["pipeline"]["module_without_network_share"]

@@ -45,11 +45,12 @@ def predict(
         keep_memory()
     probabilities = np.zeros((2, *image.shape), np.float16)
     tiles = plan(image.shape, tiling, network.multiple)
+    pixel_type = torch.float32 if dtype == torch.int8 else dtype  # a network of integers takes the image as it is
     with torch.inference_mode():
         for start in range(0, len(tiles), tiling.batch):
             batch = tiles[start : start + tiling.batch]
             pixels = torch.from_numpy(np.stack([tile.cut(image)[None] for tile in batch]))
-            pixels = pixels.to(device, dtype, memory_format=torch.channels_last)
+            pixels = pixels.to(device, pixel_type, memory_format=torch.channels_last)
             results = torch.sigmoid(network(pixels).float()).half().cpu().numpy()
             for tile, result in zip(batch, results):
                 tile.paste(result, probabilities[: network.n_outputs])

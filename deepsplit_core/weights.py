@@ -253,16 +253,20 @@ def build_network(path: Path, card: Card, tensors: dict[str, torch.Tensor]) -> U
     Raises
     ------
     WeightsError
-        Tensors are missing, left over, or of another shape than the card's network has.
+        Tensors are missing, left over, or of another shape than the card's network has, or statistics of its
+        activations are no numbers.
     """
     import torch
 
     from .architectures import ARCHITECTURES
+    from .quantisation import add_statistics, is_statistic
 
     # On the meta device a network has shapes and no memory: what the card asks for is checked before it is allocated.
     # `build` would draw first weights, for which torch loads its compiler there: seconds of every start.
     with torch.device("meta"):
         network = ARCHITECTURES[card.network.architecture](card.network)
+        if any(is_statistic(name) for name in tensors):
+            add_statistics(network)
     expected = network.state_dict()
     wrong = sorted(
         set(expected) ^ set(tensors)
@@ -272,6 +276,11 @@ def build_network(path: Path, card: Card, tensors: dict[str, torch.Tensor]) -> U
         raise WeightsError(
             f"{path} is not a usable DeepSplit weights file: {len(wrong)} tensors do not fit the network of its card "
             f"({card.network.architecture}, width {card.network.base_width}), such as {wrong[0]!r}."
+        )
+    statistics = [tensor for name, tensor in tensors.items() if is_statistic(name)]
+    if not all(bool((values >= 0).all() and values.isfinite().all()) for values in statistics):
+        raise WeightsError(
+            f"{path} is not a usable DeepSplit weights file: a largest or mean activation is below 0 or not finite."
         )
     fitting = {name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}
     network.load_state_dict(fitting, assign=True)
@@ -300,8 +309,9 @@ def load_model(model: str, device: str = "auto") -> Model:
     try:
         import torch
 
-        from .devices import choose_device, choose_dtype
+        from .devices import choose_device, choose_dtype, has_fast_int8
         from .folding import fold
+        from .quantisation import is_statistic, quantise
     except ImportError as error:
         raise ImportError(
             f"DeepSplit's network needs torch, which {sys.executable} cannot import ({error}): "
@@ -314,8 +324,11 @@ def load_model(model: str, device: str = "auto") -> Model:
         key = (sha256, str(where))
         if key not in _loaded:
             card, tensors = read(path)
-            dtype = choose_dtype(where)
-            network = fold(build_network(path, card, tensors))  # in float32, before it is rounded
-            network = network.to(device=where, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network = build_network(path, card, tensors)
+            if has_fast_int8(where) and any(is_statistic(name) for name in tensors):
+                network, dtype = quantise(network), torch.int8
+            else:
+                network, dtype = fold(network), choose_dtype(where)  # in float32, before it is rounded
+                network = network.to(device=where, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
             _loaded[key] = Model(network, card, sha256, where, dtype)
         return _loaded[key]

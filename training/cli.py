@@ -145,11 +145,12 @@ def _check_same_run(run: Path, config: TrainConfig, split: dict[str, list[str]])
 
 def _evaluate(options: argparse.Namespace) -> None:
     from deepsplit_core.devices import describe
-    from deepsplit_core.weights import load_model
+    from deepsplit_core.weights import find, load_model, read
 
-    from .evaluation import as_table, compare, predict_all
+    from .evaluation import as_table, compare, predict_all, reference_model
 
-    model = load_model(options.model, options.device)
+    path = find(options.model)
+    model = reference_model(path, *read(path)) if options.float32 else load_model(options.model, options.device)
     predicted = predict_all(model, read_split(options.run)[options.part])
     # The scores of the card and of the report are in float32; these are what this machine makes of the file.
     print(f"On {' in '.join(describe(model.device, model.dtype))}:")
@@ -254,6 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--model", required=True, help="name of a bundled model, or a weights file")
     command.add_argument("--part", choices=("train", "validation", "test"), default="test")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
+    command.add_argument("--float32", action="store_true", help="as the card's scores are made, on the processor")
     command.set_defaults(run_command=_evaluate)
 
     command = commands.add_parser("report", help="write a page from which to judge a weights file")

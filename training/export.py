@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from deepsplit_core.config import SplittingConfig
-from deepsplit_core.weights import Card, write
+from deepsplit_core.quantisation import is_statistic, observed
+from deepsplit_core.weights import Card, Model, write
 
 from .annotations import Annotation
 from .checkpoint import read_checkpoint
@@ -19,6 +22,8 @@ from .dataset import cell_diameters
 from .evaluation import as_table, compare, predict_all, reference_model, tune
 from .provenance import versions
 from .schedule import stages_of
+
+IMAGES_OBSERVED = 40  # of each data folder
 
 
 def export(
@@ -87,10 +92,30 @@ def export(
             "versions": versions(),
         },
     )
-    sha256 = write(output, card, tensors)
+    sha256 = write(output, card, {**tensors, **activation_statistics(model, parts["train"])})
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
     (output.with_suffix(".json")).write_text(card.to_json())
     return card
+
+
+def activation_statistics(model: Model, annotations: Sequence[Annotation]) -> dict[str, Tensor]:
+    """Return what `quantisation.quantise` has to know, from training images of every data folder.
+
+    Parameters
+    ----------
+    model : Model
+        In float32, not folded (`evaluation.reference_model`).
+    annotations : sequence of Annotation
+        Of each folder `IMAGES_OBSERVED` are taken, evenly.
+    """
+    folders: dict[str, list[Annotation]] = {}
+    for annotation in annotations:
+        folders.setdefault(annotation.name.split("/")[0], []).append(annotation)
+    with observed(model.network):
+        for images in folders.values():
+            step = max(1, len(images) // IMAGES_OBSERVED)
+            predict_all(model, images[::step][:IMAGES_OBSERVED])
+    return {name: tensor for name, tensor in model.network.state_dict().items() if is_statistic(name)}
 
 
 def read_about(path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import torch
 from deepsplit_core.config import SplittingConfig
 from deepsplit_core.images import with_replacement
 from deepsplit_core.metrics import Scores, evaluate
+from deepsplit_core.quantisation import is_statistic
 from deepsplit_core.weights import Card, Model, fingerprint, read
 
 from .annotations import Annotation
@@ -84,8 +85,9 @@ def write_report(run: Path, parts: Mapping[str, list[Annotation]], weights: Path
 def check_origin(run: Path, weights: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Raise ValueError where the tensors of a weights file are those of neither the run's best nor its last epoch."""
     state = read_checkpoint(run / "checkpoint.pt")
+    trained = {name: tensor for name, tensor in tensors.items() if not is_statistic(name)}
     if not any(
-        all(name in state[part] and torch.equal(state[part][name], value) for name, value in tensors.items())
+        all(name in state[part] and torch.equal(state[part][name], value) for name, value in trained.items())
         for part in ("best", "network")
     ):
         raise ValueError(f"{weights} does not hold the weights of {run}: export the run, and give that file.")

@@ -83,6 +83,14 @@ def upsample_join_convolve(
     return x
 
 
+def max_pool(x: Tensor) -> Tensor:
+    """Return the largest of 2x2 pixels: (N, C, Y, X) -> (N, C, Y/2, X/2)."""
+    if x.dtype != torch.uint8:
+        return functional.max_pool2d(x, kernel_size=2)
+    rows = torch.maximum(x[:, :, 0::2], x[:, :, 1::2])  # torch's pooling knows no uint8
+    return torch.maximum(rows[:, :, :, 0::2], rows[:, :, :, 1::2])
+
+
 class Encoder(nn.Module):
     """Blocks with 2x2 max pooling of stride 2 between them (section 2.1).
 
@@ -97,7 +105,7 @@ class Encoder(nn.Module):
         """(N, in, Y, X) -> one (N, widths[i], Y / 2**i, X / 2**i) a level, finest first."""
         features: list[Tensor] = []
         for block in self.blocks:
-            x = block(functional.max_pool2d(x, kernel_size=2) if features else x)
+            x = block(max_pool(x) if features else x)
             features.append(x)
         return features
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deepsplit_core import devices
-from deepsplit_core.devices import choose_device, choose_dtype, describe
+from deepsplit_core.devices import choose_device, choose_dtype, describe, has_fast_int8
 
 
 @pytest.fixture
@@ -84,6 +84,20 @@ def test_torch_that_does_not_know_the_cpu(monkeypatch):
     for question in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.delattr(torch.cpu, question, raising=False)
     assert choose_dtype(torch.device("cpu")) == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("device", "vnni", "is_fast"),
+    [("cpu", True, True), ("cpu", False, False), ("cuda", True, False), ("mps", True, False)],
+)
+def test_int8_on_a_cpu_that_is_faster_in_it(monkeypatch, device, vnni, is_fast):
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni, raising=False)
+    assert has_fast_int8(torch.device(device)) == is_fast
+
+
+def test_torch_that_does_not_know_of_int8(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "_is_vnni_supported", raising=False)
+    assert not has_fast_int8(torch.device("cpu"))
 
 
 def test_float32_on_mps():

@@ -11,7 +11,7 @@ from networks import random_network
 from deepsplit_core import inference
 from deepsplit_core.config import TilingConfig
 from deepsplit_core.inference import predict, resize
-from deepsplit_core.weights import load_model
+from deepsplit_core.weights import build_network, find, read
 
 CPU, FLOAT = torch.device("cpu"), torch.float32
 STEP = 2**-11  # between two float16 below 1
@@ -101,15 +101,12 @@ def test_image_is_not_modified():
 
 def test_default_halo_hides_the_seams_of_the_bundled_model():
     """The reach of five levels is wider than the halo: what is left of the difference is small."""
-    model = load_model("nuclei", "cpu")
+    path = find("nuclei")
+    network = build_network(path, *read(path))
     image = torch.nn.functional.avg_pool2d(torch.from_numpy(noise((1, 1, 400, 104))), 9, stride=1).numpy()[0, 0]
     image = np.clip((image - image.min()) / (image.max() - image.min()), 0, 1)
-    network = model.network.float()
-    try:
-        whole = predict(network, image, CPU, FLOAT, TilingConfig(tile=1024))
-        tiled = predict(network, image, CPU, FLOAT, TilingConfig(tile=256))
-    finally:
-        network.to(model.dtype)
+    whole = predict(network, image, CPU, FLOAT, TilingConfig(tile=1024))
+    tiled = predict(network, image, CPU, FLOAT, TilingConfig(tile=256))
     assert np.abs(tiled - whole).max() < 0.05
     assert np.mean((tiled > 0.5) != (whole > 0.5)) < 1e-3
 

@@ -3,7 +3,7 @@
 The images are drawn, so that no test image of the weights is looked at.
 """
 
-import copy
+import functools
 
 import numpy as np
 import pytest
@@ -12,11 +12,14 @@ from drawing import discs, grid_of_pairs, photograph
 
 import deepsplit_core
 from deepsplit_core.config import TilingConfig
+from deepsplit_core.devices import has_fast_int8
+from deepsplit_core.folding import fold
 from deepsplit_core.inference import predict
 from deepsplit_core.metrics import evaluate_all
 from deepsplit_core.preprocessing import preprocess
+from deepsplit_core.quantisation import quantise
 from deepsplit_core.splitting import split
-from deepsplit_core.weights import load_model
+from deepsplit_core.weights import build_network, find, load_model, read
 from training.simulation import simulate
 
 SCENES = [simulate(seed, (300, 420), diameter=28) for seed in range(4)]
@@ -32,10 +35,20 @@ def n_threads():
 def labels_of(image, dtype=None, batch=1):
     model = load_model("nuclei", "cpu")
     dtype = dtype or model.dtype
-    network = model.network if dtype == model.dtype else copy.deepcopy(model.network).to(dtype)
+    network = model.network if dtype == model.dtype else network_of(dtype)
     tiling = TilingConfig(tile=256, batch=batch)
     probabilities = predict(network, preprocess(image, model.card.preprocessing), model.device, dtype, tiling)
     return split(probabilities, model.card.splitting).labels
+
+
+@functools.lru_cache(maxsize=None)
+def network_of(dtype):
+    """The bundled model's network, as `load_model` makes it where that number type is the fastest."""
+    path = find("nuclei")
+    network = build_network(path, *read(path))
+    if dtype == torch.int8:
+        return quantise(network)
+    return fold(network).to(dtype=dtype, memory_format=torch.channels_last)
 
 
 def test_threads_change_no_label(n_threads):
@@ -60,14 +73,16 @@ def test_the_order_of_images_changes_no_label():
         assert np.array_equal(one, other)
 
 
-def test_bfloat16_scores_as_float32():
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
+def test_shorter_numbers_score_as_float32(dtype):
     """On noisy pairs of touching nuclei, whose outlines are exact by a hair or not."""
+    if dtype == torch.int8 and not has_fast_int8(torch.device("cpu")):
+        pytest.skip("this processor has no VNNI")
     circles, shape = grid_of_pairs(6, 9, radius=11, apart=19)
     truth = discs(shape, circles)
     images = [photograph(truth, blur=1.5, noise=0.08, seed=seed) for seed in range(4)]
     scores = [
-        evaluate_all((labels_of(image, dtype), truth, None) for image in images)
-        for dtype in (torch.bfloat16, torch.float32)
+        evaluate_all((labels_of(image, numbers), truth, None) for image in images) for numbers in (dtype, torch.float32)
     ]
     assert scores[0].n_true > 300
     assert scores[0].cds > 0.9 and 0.5 < scores[0].ap[-1] < 0.99

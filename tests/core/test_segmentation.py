@@ -349,7 +349,7 @@ def test_prediction_tells_how_it_was_made(wired_weights):
     assert prediction.card == read_card(wired_weights)
     assert prediction.probabilities.shape == (2, *PAIR.shape)
     assert (prediction.device, prediction.scale) == ("cpu", 1.0)
-    assert prediction.dtype in ("float32", "bfloat16")
+    assert prediction.dtype in ("float32", "bfloat16", "int8")
     assert len(prediction.sha256) == 64
     assert prediction.tile == 1024
     assert run(np.ones((9, 9)), wired_weights).prediction.tile == 0  # the network did not run

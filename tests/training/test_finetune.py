@@ -7,6 +7,7 @@ import torch
 from networks import card_of, random_network, write_weights
 
 from deepsplit_core.config import ModelConfig
+from deepsplit_core.quantisation import observed
 from training.checkpoint import read_checkpoint
 from training.cli import main, read_split
 from training.finetune import load_start
@@ -77,6 +78,18 @@ def test_second_trunk_of_two_passes_is_left_out(tmp_path):
     assert config.network.passes == 1
     load_start(network, config)
     assert torch.equal(network.encoder.blocks[0][0].weight, both.encoder.blocks[0][0].weight)
+
+
+def test_statistics_of_activations_are_left_out(tmp_path):
+    """They are of other weights as soon as training begins; a run's checkpoint holds what its network has."""
+    observed_network = random_network(seed=3)
+    with torch.inference_mode(), observed(observed_network):
+        observed_network(torch.rand(1, 1, 16, 16))
+    path = write_weights(tmp_path / "observed.safetensors", observed_network)
+    config, network = read_config("nuclei", [], str(path)), random_network(seed=7)
+    load_start(network, config)
+    assert network.state_dict().keys() == random_network().state_dict().keys()
+    assert torch.equal(network.encoder.blocks[0][0].weight, observed_network.encoder.blocks[0][0].weight)
 
 
 def test_five_images_do(few, tmp_path, tiny_weights):
