@@ -6,7 +6,7 @@ from networks import random_network
 from torch import nn
 
 from deepsplit_core.architectures import ARCHITECTURES, build
-from deepsplit_core.architectures.blocks import Block, DecoderBlock
+from deepsplit_core.architectures.blocks import Block, DecoderBlock, Dropout
 from deepsplit_core.config import ModelConfig
 
 TWO_TASKS = ("deepsplit", "branch_net", "double_unet")
@@ -74,7 +74,7 @@ def test_papers_blocks():
     assert len(blocks) == 5 + 4 + 4
     for block in blocks:
         kinds = [type(layer) for layer in block]
-        assert kinds == [nn.Conv2d, nn.ReLU, nn.Conv2d, nn.ReLU, nn.Dropout]
+        assert kinds == [nn.Conv2d, nn.ReLU, nn.Conv2d, nn.ReLU, Dropout]
         assert all(layer.kernel_size == (3, 3) for layer in block if isinstance(layer, nn.Conv2d))
         assert block[-1].p == 0.2
 
@@ -145,6 +145,23 @@ def test_dropout_works_in_training_alone():
     assert torch.equal(network(image()), network(image()))
     network.train()
     assert not torch.equal(network(image()), network(image()))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_dropout_is_torchs_but_for_its_random_numbers(layout):
+    x = torch.rand((3, 5, 64, 63)).add_(1).to(memory_format=layout).requires_grad_()
+    dropout = Dropout(0.3)
+    torch.manual_seed(0)
+    result = dropout(x)
+    result.sum().backward()
+    kept = result > 0
+    torch.testing.assert_close(result[kept], x[kept] / 0.7)
+    assert torch.equal(x.grad > 0, kept) and torch.equal(x.grad[~kept], torch.zeros_like(x.grad[~kept]))
+    assert kept.float().mean().item() == pytest.approx(0.7, abs=0.01)  # seven standard deviations
+    # Neighbours, which share a random number, are no more alike than chance has it.
+    assert (kept[..., :-1] == kept[..., 1:]).float().mean().item() == pytest.approx(0.7**2 + 0.3**2, abs=0.01)
+    torch.manual_seed(0)
+    assert torch.equal(dropout(x), result) and not torch.equal(dropout(x), result)
 
 
 def test_first_weights_are_the_seeds():
