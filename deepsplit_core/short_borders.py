@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Iterator, List, NamedTuple, Tuple
 
+import mahotas
 import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
@@ -85,18 +86,9 @@ def distance_inside(labels: np.ndarray) -> np.ndarray:
     """Return the distance of each pixel of a segment to the nearest background pixel: (Y, X) float32, 0 outside.
 
     It is that of the whole image, as 4-connected segments never share a side: the nearest pixel that is not a
-    segment's own is background. Segment by segment, the empty part of the image costs no time.
+    segment's own is background. Where there is no background at all, all distances are the same.
     """
-    if labels.max(initial=0) > labels.size / 1000:  # so many that starting on each would take longer
-        return ndimage.distance_transform_edt(labels > 0).astype(np.float32)
-    distance = np.zeros(labels.shape, np.float32)
-    for label, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is not None:
-            # One pixel more on each side, as far as there is one: the border of the image is no background.
-            box = tuple(slice(max(0, span.start - 1), span.stop + 1) for span in box)
-            own = labels[box] == label
-            distance[box][own] = ndimage.distance_transform_edt(own)[own]
-    return distance
+    return np.sqrt(mahotas.distance(labels > 0), dtype=np.float32)  # squares of distances, which float32 holds
 
 
 def _find_seeds(labels: np.ndarray, seed_distance: float) -> _Seeds:
@@ -106,11 +98,11 @@ def _find_seeds(labels: np.ndarray, seed_distance: float) -> _Seeds:
     """
     # The ridge of an outline with steps of one pixel has many small maxima; smoothing leaves those of its lobes.
     smoothing, radius = seed_distance / 4, int(np.ceil(seed_distance))
-    reach = radius + int(np.ceil(4 * smoothing))  # the filter ends at four standard deviations
+    reach = radius + int(np.ceil(4 * smoothing))  # `_smoothed` ends at four standard deviations
 
     def find(rows: slice) -> np.ndarray:
         distance, core = _distance_around(labels, rows, reach)
-        smooth = ndimage.gaussian_filter(distance, smoothing)
+        smooth = _smoothed(distance, smoothing)
         allowed = np.zeros(smooth.shape, bool)
         allowed[core] = labels[rows] > 0
         return _greatest_within(smooth, radius, allowed) + (rows.start - core.start) * labels.shape[1]
@@ -118,6 +110,23 @@ def _find_seeds(labels: np.ndarray, seed_distance: float) -> _Seeds:
     found = in_threads(find, bands(labels.shape, BAND_ROWS))
     pixels = np.concatenate([np.zeros(0, np.intp), *found])
     return _Seeds(pixels, _connected(pixels, labels.shape[1]), labels.ravel()[pixels])
+
+
+def _smoothed(values: np.ndarray, sigma: float) -> np.ndarray:
+    """Smooth (Y, X) float32 with a Gaussian of `sigma` pixels: as scipy's filter does in float64, in half the time."""
+    radius = int(4 * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(radius + 1) / sigma) ** 2)
+    weights = (weights / (2 * weights.sum() - weights[0])).astype(np.float32)
+    for axis, n in enumerate(values.shape):
+        framed = np.pad(values, [(radius * (side == axis),) * 2 for side in (0, 1)], mode="symmetric")
+        parts = [framed[k : k + n] if axis == 0 else framed[:, k : k + n] for k in range(2 * radius + 1)]
+        values = parts[radius] * weights[0]
+        pair = np.empty_like(values)
+        for k in range(1, radius + 1):
+            np.add(parts[radius - k], parts[radius + k], out=pair)
+            pair *= weights[k]
+            values += pair
+    return values
 
 
 def _greatest_within(values: np.ndarray, radius: int, allowed: np.ndarray) -> np.ndarray:

@@ -60,7 +60,7 @@ def split(probabilities: np.ndarray, config: SplittingConfig, seeds: np.ndarray 
     else:
         segments = grow_seeds(seeds, foreground, probabilities[1])
     del foreground
-    segments = fill_holes(segments, config.largest_hole)
+    fill_holes(segments, config.largest_hole)
     labels = drop_small(segments, config.smallest_cell)
     small = np.subtract(segments, labels, out=segments)
     if seeds is not None:
@@ -87,8 +87,8 @@ def label_segments(mask: np.ndarray) -> np.ndarray:
     return labels
 
 
-def fill_holes(labels: np.ndarray, largest_hole: float) -> np.ndarray:
-    """Fill the holes inside single cells.
+def fill_holes(labels: np.ndarray, largest_hole: float) -> None:
+    """Fill the holes inside single cells, in place.
 
     A hole is a piece of background (8-connected) of at most `largest_hole` pixels that touches one cell alone and
     not the image's border. Contact lines around an enclosed cell touch two cells, so they stay open.
@@ -101,16 +101,14 @@ def fill_holes(labels: np.ndarray, largest_hole: float) -> np.ndarray:
         is_hole[border] = False
     # Every hole beside every cell that it touches, once: one that occurs once lies in that cell alone.
     pixels = np.flatnonzero(is_hole[background])  # none at the image's border: each has four neighbours
-    beside = np.concatenate([labels.ravel()[pixels + step] for step in (-1, 1, -labels.shape[1], labels.shape[1])])
-    pairs = np.stack([np.tile(background.ravel()[pixels], 4), beside], axis=1)
+    flat, pieces = labels.reshape(-1), background.ravel()[pixels]
+    beside = np.concatenate([flat[pixels + step] for step in (-1, 1, -labels.shape[1], labels.shape[1])])
+    pairs = np.stack([np.tile(pieces, 4), beside], axis=1)
     pairs = np.unique(pairs[beside > 0], axis=0)
-    is_hole &= np.bincount(pairs[:, 0], minlength=n_pieces + 1) == 1
     filling = np.zeros(n_pieces + 1, np.int32)
     filling[pairs[:, 0]] = pairs[:, 1]
-    filling[~is_hole] = 0
-    filled = renumber(background, filling)
-    filled += labels  # the pieces lie where the labels are 0
-    return filled
+    filling[np.bincount(pairs[:, 0], minlength=n_pieces + 1) > 1] = 0
+    flat[pixels] = filling[pieces]
 
 
 def drop_small(labels: np.ndarray, smallest: float) -> np.ndarray:

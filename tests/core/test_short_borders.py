@@ -23,15 +23,35 @@ def noise(seed, shape=(96, 96), period=3):
 
 @given(masks)
 def test_distance_inside_is_that_of_the_whole_image(mask):
-    segments = label_segments(np.kron(mask, np.ones((7, 9))) > 0)  # few segments for its pixels
-    if not segments.all():  # an image without background has no distance to it
+    segments = label_segments(np.kron(mask, np.ones((7, 9))) > 0)
+    if not segments.all():
         expected = ndimage.distance_transform_edt(segments > 0).astype(np.float32)
         assert np.array_equal(distance_inside(segments), expected)
 
 
-def test_distance_inside_of_many_tiny_segments():
-    segments = label_segments(np.indices((80, 80)).sum(axis=0) % 2 > 0)
-    assert np.array_equal(distance_inside(segments), (segments > 0).astype(np.float32))
+@pytest.mark.parametrize("shape", [(1, 1), (3, 40), (300, 200)])
+def test_without_background_all_distances_are_the_same_and_there_is_one_cell(shape):
+    segments = np.ones(shape, np.int32)
+    distance = distance_inside(segments)
+    assert distance.min() == distance.max() > 0
+    assert cut_short_borders(segments, SplittingConfig(longest_cut=50, neck=0.9)) == 0
+    assert np.unique(segments).size == 1
+
+
+@given(
+    arrays(np.float32, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.floats(0, 100, width=32)),
+    st.floats(0.25, 6),
+)
+def test_smoothing_is_scipys(values, sigma):
+    expected = ndimage.gaussian_filter(values.astype(np.float64), sigma)
+    np.testing.assert_allclose(short_borders._smoothed(values, sigma), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_smoothing_keeps_symmetry():
+    """Of two lobes that mirror each other neither is the higher one by rounding."""
+    values = np.random.default_rng(0).random((20, 31)).astype(np.float32)
+    smooth = short_borders._smoothed(np.concatenate([values, values[:, ::-1]], axis=1), 2.0)
+    assert np.array_equal(smooth, smooth[:, ::-1])
 
 
 def test_every_cut_is_between_two_cells_that_were_one_segment():
