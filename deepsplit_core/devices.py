@@ -51,13 +51,15 @@ def choose_dtype(device: torch.device) -> torch.dtype:
 
 
 def has_fast_int8(device: torch.device) -> bool:
-    """Say whether 8-bit integers are several times as fast as float32: on processors with VNNI.
-
-    Without VNNI they would be added in 16 bits, which overflow.
-    """
+    """Say whether 8-bit integers are faster than float32: three times with VNNI, 1.6 times with AVX2."""
     # torch has no public question for either.
-    has_vnni = getattr(torch.cpu, "_is_vnni_supported", bool)()
-    return device.type == "cpu" and bool(has_vnni) and hasattr(torch.ops.onednn, "qconv2d_pointwise")
+    has_avx2 = bool(getattr(torch.cpu, "_is_avx2_supported", bool)())
+    return device.type == "cpu" and (has_vnni() or has_avx2) and hasattr(torch.ops.onednn, "qconv2d_pointwise")
+
+
+def has_vnni() -> bool:
+    """Say whether the processor adds products of 8-bit integers in 32 bits."""
+    return bool(getattr(torch.cpu, "_is_vnni_supported", bool)())
 
 
 def describe(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:

@@ -1,18 +1,22 @@
-"""The same network in 8-bit integers, for processors that multiply those several times as fast as float32.
+"""The same network in 8-bit integers, for processors that multiply those faster than float32.
 
 Activations behind a ReLU are 0 and more, so that uint8 holds each feature map from 0 to the largest value that it had
-on training images; weights are int8 with a factor for each feature map that a convolution makes (Jacob et al. 2018,
-doi:10.1109/CVPR.2018.00286). Every feature map has a range of its own: what a convolution divides its results by, it
-does with its weights, and the next one multiplies its weights by it. Rounded weights shift a result by what they are
-off times the mean of the activations; the bias takes that back (Nagel et al. 2019, doi:10.1109/ICCV.2019.00141). The
-image itself stays float32, as dim cells beside bright ones have few of 255 grey values, and so do the results.
+on training images, and what is beyond is clipped; weights are int8 with a factor for each feature map that a
+convolution makes (Jacob et al. 2018, doi:10.1109/CVPR.2018.00286). Every feature map has a range of its own: what a
+convolution divides its results by, it does with its weights, and the next one multiplies its weights by it. Rounded
+weights shift a result by what they are off times the mean of the activations; the bias takes that back (Nagel et al.
+2019, doi:10.1109/ICCV.2019.00141). The image itself stays float32, as dim cells beside bright ones have few of 255 grey
+values, and so do the results.
+
+Processors with VNNI add products in 32 bits. Without it two products at a time are added in 16 bits, and clipped at
+32,767: fewer codes are used there, of which no two products add up to that.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from typing import Iterator, Sequence
+from typing import Iterator, NamedTuple, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +24,21 @@ from torch.nn import functional
 
 from .architectures import UNet
 from .architectures.blocks import Block, DecoderBlock
+from .devices import has_vnni
 from .folding import ImageConvolution, fold_normalisation
 
 LARGEST, MEAN = "largest_", "mean_"  # with which the names of what is known of the activations begin
 SHARE = 0.9  # of images of which no activation is clipped
-LARGEST_CODE, LARGEST_WEIGHT = 255, 127  # of uint8; of int8, on both sides of 0
+
+
+class Codes(NamedTuple):
+    """The largest integers that stand for activations, from 0 on, and for weights, on both sides of 0."""
+
+    activation: int
+    weight: int
+
+
+WIDE, NARROW = Codes(255, 127), Codes(181, 90)
 
 
 def add_statistics(network: nn.Module) -> None:
@@ -87,9 +101,10 @@ def quantise(network: UNet) -> UNet:
         `devices.has_fast_int8` says so.
     """
     fold_normalisation(network)
+    codes = WIDE if has_vnni() else NARROW
     for name, module in _units(network).items():
         parent, _, own = name.rpartition(".")
-        setattr(network.get_submodule(parent), own, _quantised(module))
+        setattr(network.get_submodule(parent), own, _quantised(module, codes))
     return network
 
 
@@ -99,30 +114,33 @@ class QuantisedConvolution(nn.Module):
     Both in channels-last layout.
     """
 
-    def __init__(self, convolution: nn.Conv2d, largest: Tensor, mean: Tensor, outputs: Tensor | None) -> None:
+    def __init__(
+        self, convolution: nn.Conv2d, codes: Codes, largest: Tensor, mean: Tensor, outputs: Tensor | None
+    ) -> None:
         super().__init__()
-        weights, bias = _in_codes(convolution, outputs)
-        step = _positive(largest) / LARGEST_CODE
+        weights, bias = _in_codes(convolution, codes, outputs)
+        step = _positive(largest) / codes.activation
         weights = weights * step[:, None, None]
-        scales = _positive(weights.abs().amax(dim=(1, 2, 3)) / LARGEST_WEIGHT)
-        codes = (weights / scales[:, None, None, None]).round()
-        bias += ((weights - codes * scales[:, None, None, None]).sum(dim=(2, 3)) * (mean / step)).sum(dim=1)
+        scales = (weights.abs().amax(dim=(1, 2, 3)) / codes.weight).clamp(min=1e-30)  # weights may all be 0
+        rounded = (weights / scales[:, None, None, None]).round()
+        bias += ((weights - rounded * scales[:, None, None, None]).sum(dim=(2, 3)) * (mean / step)).sum(dim=1)
         self.padding = list(convolution.padding)
+        self.clipping = ("none", [], "") if outputs is None else ("hardtanh", [0.0, float(codes.activation)], "")
         self.results = torch.float32 if outputs is None else torch.uint8
         self.register_buffer("scales", scales.float())
         self.register_buffer("zeros", torch.zeros(len(scales), dtype=torch.int64))
         self.register_buffer("bias", bias.float())
         # What torch's own compiler calls for quantised convolutions on x86; the older operators are to be removed.
         packed = torch.ops.onednn.qconv_prepack(
-            codes.to(torch.int8), self.scales, 1.0, 0, [1, 1], self.padding, [1, 1], 1
+            rounded.to(torch.int8), self.scales, 1.0, 0, [1, 1], self.padding, [1, 1], 1
         )
         self.register_buffer("weights", packed)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Integers are multiplied and added exactly; the result is rounded once, and what uint8 cannot hold clipped."""
+        """Integers are multiplied and added exactly; the result is rounded once, and clipped to the codes there are."""
         result: Tensor = torch.ops.onednn.qconv2d_pointwise(
             *(x, 1.0, 0, self.weights, self.scales, self.zeros, self.bias, [1, 1], self.padding, [1, 1], 1),
-            *(1.0, 0, self.results, "none", [], ""),
+            *(1.0, 0, self.results, *self.clipping),
         )
         return result
 
@@ -130,13 +148,14 @@ class QuantisedConvolution(nn.Module):
 class QuantisedImageConvolution(ImageConvolution):
     """(N, 1, Y, X) float32 image -> (N, out, Y, X) uint8."""
 
-    def __init__(self, convolution: nn.Conv2d, outputs: Tensor) -> None:
-        weights, bias = _in_codes(convolution, outputs)
+    def __init__(self, convolution: nn.Conv2d, codes: Codes, outputs: Tensor) -> None:
+        weights, bias = _in_codes(convolution, codes, outputs)
         super().__init__(weights.float(), bias.float())
+        self.largest_code = codes.activation
 
     def forward(self, image: Tensor) -> Tensor:
         """Convolve in float32, and round."""
-        return super().forward(image).round_().clamp_(0, LARGEST_CODE).to(torch.uint8)
+        return super().forward(image).round_().clamp_(0, self.largest_code).to(torch.uint8)
 
 
 class QuantisedDecoderBlock(nn.Sequential):
@@ -147,27 +166,27 @@ class QuantisedDecoderBlock(nn.Sequential):
         return super().forward(torch.cat([functional.interpolate(below, scale_factor=2), *skips], dim=1))
 
 
-def _quantised(module: nn.Module) -> nn.Module:
+def _quantised(module: nn.Module, codes: Codes) -> nn.Module:
     largest, mean = ({n: module.get_buffer(statistic + n) for n in _n_maps(module)} for statistic in (LARGEST, MEAN))
     if isinstance(module, nn.Conv2d):
-        return QuantisedConvolution(module, largest["inputs"], mean["inputs"], None)
+        return QuantisedConvolution(module, codes, largest["inputs"], mean["inputs"], None)
     one, other = _convolutions(module)
     first = (
-        QuantisedImageConvolution(one, largest["between"])
+        QuantisedImageConvolution(one, codes, largest["between"])
         if one.in_channels == 1
-        else QuantisedConvolution(one, largest["inputs"], mean["inputs"], largest["between"])
+        else QuantisedConvolution(one, codes, largest["inputs"], mean["inputs"], largest["between"])
     )
-    second = QuantisedConvolution(other, largest["between"], mean["between"], largest["outputs"])
+    second = QuantisedConvolution(other, codes, largest["between"], mean["between"], largest["outputs"])
     return (QuantisedDecoderBlock if isinstance(module, DecoderBlock) else nn.Sequential)(first, second)
 
 
-def _in_codes(convolution: nn.Conv2d, outputs: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return weights and bias, float64, whose results are those of the convolution in steps of uint8."""
+def _in_codes(convolution: nn.Conv2d, codes: Codes, outputs: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return weights and bias, float64, whose results are those of the convolution in codes."""
     weights = convolution.weight.detach().double()
     bias = torch.zeros(len(weights)) if convolution.bias is None else convolution.bias.detach()
     if outputs is None:
         return weights, bias.double()
-    steps = LARGEST_CODE / _positive(outputs)
+    steps = codes.activation / _positive(outputs)
     return weights * steps[:, None, None, None], bias.double() * steps
 
 

@@ -87,16 +87,24 @@ def test_torch_that_does_not_know_the_cpu(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("device", "vnni", "is_fast"),
-    [("cpu", True, True), ("cpu", False, False), ("cuda", True, False), ("mps", True, False)],
+    ("device", "vnni", "avx2", "is_fast"),
+    [
+        ("cpu", True, True, True),
+        ("cpu", False, True, True),
+        ("cpu", False, False, False),
+        ("cuda", True, True, False),
+        ("mps", True, True, False),
+    ],
 )
-def test_int8_on_a_cpu_that_is_faster_in_it(monkeypatch, device, vnni, is_fast):
+def test_int8_on_a_cpu_that_is_faster_in_it(monkeypatch, device, vnni, avx2, is_fast):
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: avx2, raising=False)
     assert has_fast_int8(torch.device(device)) == is_fast
 
 
 def test_torch_that_does_not_know_of_int8(monkeypatch):
-    monkeypatch.delattr(torch.cpu, "_is_vnni_supported", raising=False)
+    for question in ("_is_vnni_supported", "_is_avx2_supported"):
+        monkeypatch.delattr(torch.cpu, question, raising=False)
     assert not has_fast_int8(torch.device("cpu"))
 
 

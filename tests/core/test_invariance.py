@@ -77,7 +77,7 @@ def test_the_order_of_images_changes_no_label():
 def test_shorter_numbers_score_as_float32(dtype):
     """On noisy pairs of touching nuclei, whose outlines are exact by a hair or not."""
     if dtype == torch.int8 and not has_fast_int8(torch.device("cpu")):
-        pytest.skip("this processor has no VNNI")
+        pytest.skip("this processor has neither VNNI nor AVX2")
     circles, shape = grid_of_pairs(6, 9, radius=11, apart=19)
     truth = discs(shape, circles)
     images = [photograph(truth, blur=1.5, noise=0.08, seed=seed) for seed in range(4)]

@@ -8,11 +8,11 @@ from torch import nn
 from deepsplit_core import devices
 from deepsplit_core.config import TilingConfig
 from deepsplit_core.inference import predict
-from deepsplit_core.quantisation import is_statistic, observed, quantise
+from deepsplit_core.quantisation import NARROW, WIDE, QuantisedConvolution, is_statistic, observed, quantise
 from deepsplit_core.weights import WeightsError, build_network, load_model, read, write
 
 CPU = torch.device("cpu")
-needs_int8 = pytest.mark.skipif(not devices.has_fast_int8(CPU), reason="this processor has no VNNI")
+needs_int8 = pytest.mark.skipif(not devices.has_fast_int8(CPU), reason="this processor has neither VNNI nor AVX2")
 ARCHITECTURES = ["unet", "deepsplit", "branch_net", "double_unet"]
 
 
@@ -50,10 +50,30 @@ def test_the_function_is_the_same_to_some_steps_of_uint8(network):
         found = quantise(network)(images())
     assert found.dtype == torch.float32
     error = (found - expected).std(dim=(0, 2, 3)) / expected.std(dim=(0, 2, 3))
-    assert (error < 0.05).all(), error
+    assert (error < (0.05 if devices.has_vnni() else 0.08)).all(), error
     # Rounding to nearest shifts nothing.
     shift = (found - expected).mean(dim=(0, 2, 3)) / expected.std(dim=(0, 2, 3))
     assert (shift.abs() < 0.02).all(), shift
+
+
+@needs_int8
+@pytest.mark.parametrize(("n_in", "n_out", "side"), [(2, 8, 20), (16, 16, 33), (48, 16, 24), (64, 3, 16)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_sums_are_exact(n_in, n_out, side, sign):
+    """All activations and all weights are the largest that there are: 16 bits would not hold wider codes."""
+    codes = WIDE if devices.has_vnni() else NARROW
+    plain = nn.Conv2d(n_in, n_out, 3, padding=1, bias=False).requires_grad_(False)
+    plain.weight.fill_(sign)
+    ones = torch.ones(n_in)
+    with torch.inference_mode():
+        expected = plain(torch.ones(1, n_in, side, side))
+        x = torch.full((1, n_in, side, side), codes.activation, dtype=torch.uint8)
+        found = QuantisedConvolution(plain, codes, ones, ones, None)(x.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(found, expected)
+
+
+def test_narrow_codes_fit_into_16_bits():
+    assert 2 * NARROW.activation * NARROW.weight < 2**15 <= 2 * (NARROW.activation + 1) * (NARROW.weight + 1)
 
 
 @needs_int8
@@ -101,7 +121,7 @@ def test_activations_beyond_the_range_are_clipped_and_dead_maps_stay_dead():
         bright = quantised(images() * 100)
         assert bright.isfinite().all()
         codes = quantised.encoder.blocks[0](images() * 100)
-        assert codes.max() == 255
+        assert codes.max() == (WIDE if devices.has_vnni() else NARROW).activation
         assert (quantised.encoder.blocks[0][0](images())[:, 0] == 0).all()
 
 
@@ -144,7 +164,7 @@ def weights(tmp_path):
 @pytest.mark.parametrize("is_fast", [True, False])
 def test_a_file_with_statistics_runs_in_integers_where_they_are_fast(weights, monkeypatch, is_fast):
     if is_fast and not devices.has_fast_int8(CPU):
-        pytest.skip("this processor has no VNNI")
+        pytest.skip("this processor has neither VNNI nor AVX2")
     monkeypatch.setattr(devices, "has_fast_int8", lambda device: is_fast)
     monkeypatch.setattr("deepsplit_core.weights._loaded", {})  # a process keeps a model
     model = load_model(str(weights), "cpu")
