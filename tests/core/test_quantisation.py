@@ -8,7 +8,15 @@ from torch import nn
 from deepsplit_core import devices
 from deepsplit_core.config import TilingConfig
 from deepsplit_core.inference import predict
-from deepsplit_core.quantisation import NARROW, WIDE, QuantisedConvolution, is_statistic, observed, quantise
+from deepsplit_core.quantisation import (
+    NARROW,
+    WIDE,
+    QuantisedConvolution,
+    _rounded,
+    is_statistic,
+    observed,
+    quantise,
+)
 from deepsplit_core.weights import WeightsError, build_network, load_model, read, write
 
 CPU = torch.device("cpu")
@@ -70,6 +78,15 @@ def test_the_largest_sums_are_exact(n_in, n_out, side, sign):
         x = torch.full((1, n_in, side, side), codes.activation, dtype=torch.uint8)
         found = QuantisedConvolution(plain, codes, ones, ones, None)(x.to(memory_format=torch.channels_last))
     torch.testing.assert_close(found, expected)
+
+
+def test_weights_are_rounded_up_or_down_and_keep_the_sum_of_each_kernel():
+    weights = torch.randn((7, 5, 3, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 30
+    rounded = _rounded(weights)
+    assert torch.equal(rounded, rounded.round()) and ((rounded - weights).abs() < 1).all()
+    assert torch.equal(rounded.sum(dim=(2, 3)), weights.sum(dim=(2, 3)).round())
+    # Of two weights, the one that is nearer to the integer above goes there.
+    assert _rounded(torch.tensor([[[[0.6, 0.7]]], [[[-0.2, 1.4]]]])).tolist() == [[[[0, 1]]], [[[0, 1]]]]
 
 
 def test_narrow_codes_fit_into_16_bits():
