@@ -62,8 +62,10 @@ def ratios(figures: dict[str, Any]) -> dict[str, float]:
         if row["side"] == 1024:
             found["postprocess_share"] = row["splitting_share"]
     if "peers" in figures:
-        for peer, suffix in itertools.product(("cellpose", "stardist"), ("", "_float32", "_bfloat16")):
-            found[f"times_faster_than_{peer}{suffix}"] = figures["peers"][peer] / figures["peers"][f"deepsplit{suffix}"]
+        seconds = figures["peers"]
+        ours = [name for name in seconds if name.startswith("deepsplit")]  # and in floats
+        for peer, name in itertools.product(("cellpose", "stardist"), ours):
+            found[f"times_faster_than_{peer}{name.removeprefix('deepsplit')}"] = seconds[peer] / seconds[name]
     if "pipeline" in figures:
         found["module_without_network_share"] = figures["pipeline"]["module_without_network_share"]
     if "train_speed" in figures:
