@@ -54,7 +54,7 @@ def test_the_device_can_be_tried(open_example):
         row = names_of_settings(settings)[-1]
         (columns,) = np.nonzero((settings[row : row + 12, 240:1000].max(axis=-1) < 128).any(axis=0))
         cellprofiler.click(cellprofiler.main, 240 + columns[-1], row + 5)
-        answer = cellprofiler.wait_for_window("^DeepSplitSegment$")
+        answer = cellprofiler.wait_for_window("^DeepSplitSegment$", 120)
         cellprofiler.picture(answer, "device")
         assert cellprofiler.trouble() == []
 
