@@ -27,7 +27,8 @@ U-Net could not part them, and in a confluent sheet everything would be cell.
 DSC and CDS are those of the segmentation intersected with the separation (4.1) and, post-processed, those after holes
 are filled, small segments dropped, short borders cut by the watershed and contact pixels given back to the cells. All
 thresholds and lengths are chosen on the validation images alone, for the greatest mean AP after post-processing.
-Counts are added over the images of a seed. ± is the standard deviation over the seeds.
+Counts are added over the images of a seed. ± is the standard deviation over the seeds. Where not all divisions of the
+images are finished yet, rows may be of different test images; the differences are always of the same.
 
 All rows have the same number of steps. Stage 1, a U-Net, is trained once for each division of the images; the
 cumulative systems go on from it, and so does the U-Net itself. Of two independent U-Nets one is that of stage 1, and
@@ -55,8 +56,12 @@ CLAIMS = {
 }
 
 
+# The results of a system: of every seed, those of the divisions that are finished.
+Results = dict[int, dict[int, dict[str, Any]]]
+
+
 class Measured(NamedTuple):
-    """What a system came to with one seed: counts after each step, added over all folds; seconds of one training."""
+    """What a system came to with one seed: counts after each step, added over its folds; seconds of one training."""
 
     counts: dict[str, Scores]
     seconds: float
@@ -78,7 +83,7 @@ def write_page(page: Path, results: Path, n_seeds: int) -> None:
     results : Path
         Folder of the files.
     n_seeds : int
-        How many seeds are expected; a row that has fewer says so.
+        How many seeds are expected; a row that has fewer divisions says so.
 
     Raises
     ------
@@ -107,31 +112,31 @@ def section(name: str, results: Sequence[dict[str, Any]], n_seeds: int) -> str:
     """Return the section of a set of images: how it was made, the paper's table, further scores, the claims."""
     if not results:
         return f"## {name}\n\nNo system is finished yet.\n"
-    measured = {system: by_seed([r for r in results if r["system"] == system]) for system in SYSTEMS}
+    of_systems = {system: by_seed([r for r in results if r["system"] == system]) for system in SYSTEMS}
     return "\n\n".join(
         [
             f"## {name}",
             how_it_was_made(results),
-            table_of_the_paper(measured, n_seeds),
-            table_of_more(measured),
-            table_of_claims(measured),
+            table_of_the_paper(of_systems, n_seeds * results[0]["n_folds"]),
+            table_of_more(of_systems),
+            table_of_claims(of_systems),
             "",
         ]
     )
 
 
-def by_seed(results: Sequence[dict[str, Any]]) -> dict[int, Measured]:
-    """Join the folds of one system; a seed of which folds are not finished yet is left out."""
-    measured = {}
-    for seed in sorted({result["seed"] for result in results}):
-        folds = [result for result in results if result["seed"] == seed]
-        if len(folds) < folds[0]["n_folds"]:
-            continue
-        counts = {
-            step: sum((scores_of(fold["counts"][step]) for fold in folds), Scores()) for step in folds[0]["counts"]
-        }
-        measured[seed] = Measured(counts, fmean(fold["seconds"] for fold in folds), folds[0]["steps"])
-    return measured
+def by_seed(results: Sequence[dict[str, Any]]) -> Results:
+    """Sort the results of one system."""
+    found: Results = {}
+    for result in results:
+        found.setdefault(result["seed"], {})[result["fold"]] = result
+    return found
+
+
+def joined(folds: Sequence[dict[str, Any]]) -> Measured:
+    """Add the counts of folds of one seed."""
+    counts = {step: sum((scores_of(fold["counts"][step]) for fold in folds), Scores()) for step in folds[0]["counts"]}
+    return Measured(counts, fmean(fold["seconds"] for fold in folds), folds[0]["steps"])
 
 
 def scores_of(counts: dict[str, Any]) -> Scores:
@@ -156,28 +161,29 @@ def how_it_was_made(results: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def table_of_the_paper(measured: dict[str, dict[int, Measured]], n_seeds: int) -> str:
+def table_of_the_paper(of_systems: dict[str, Results], n_divisions: int) -> str:
     """Return Tables 1 and 2 with the paper's own figures beside ours."""
     columns = [("DSC", "intersected", "dsc"), ("CDS", "intersected", "cds")]
     columns += [("DSC post-processed", "post-processed", "dsc"), ("CDS post-processed", "post-processed", "cds")]
-    header = ["", "seeds", *(title for column in columns for title in (column[0], "paper"))]
+    header = ["", "divisions", *(title for column in columns for title in (column[0], "paper"))]
     rows = []
     for name, system in SYSTEMS.items():
-        seeds = measured[name].values()
+        seeds = [joined(list(folds.values())) for folds in of_systems[name].values()]
         ours = [over_seeds([getattr(m.counts[step], score) for m in seeds]) for _, step, score in columns]
         paper = [number(value) for value in system.paper] or ["-"] * len(columns)
-        count = f"{len(seeds)} of {n_seeds}" if seeds else "missing"
+        n_finished = sum(map(len, of_systems[name].values()))
+        count = f"{n_finished} of {n_divisions}" if seeds else "missing"
         rows.append([system.title, count, *(cell for pair in zip(ours, paper, strict=True) for cell in pair)])
     return markdown(header, rows)
 
 
-def table_of_more(measured: dict[str, dict[int, Measured]]) -> str:
+def table_of_more(of_systems: dict[str, Results]) -> str:
     """Return what the paper does not give: AP, merges and splits after post-processing, steps, and time."""
     ap_titles = [f"AP {number(threshold)[:2]}" for threshold in AP_THRESHOLDS]
     header = ["", "CDS without the watershed", *ap_titles, "merges", "splits", "cells", "steps", "minutes"]
     rows = []
     for name, system in SYSTEMS.items():
-        seeds = list(measured[name].values())
+        seeds = [joined(list(folds.values())) for folds in of_systems[name].values()]
         final = [m.counts["post-processed"] for m in seeds]
         rows.append(
             [
@@ -192,29 +198,46 @@ def table_of_more(measured: dict[str, dict[int, Measured]]) -> str:
     return markdown(header, rows)
 
 
-def table_of_claims(measured: dict[str, dict[int, Measured]]) -> str:
-    """Return the differences that the paper's claims are about, each between two systems with the same seed."""
+def table_of_claims(of_systems: dict[str, Results]) -> str:
+    """Return the differences that the paper's claims are about, each between two systems on the same divisions."""
     # The step, the score, and its number among the paper's figures, which has none of the cleaned segments.
     columns = [("post-processed", "dsc", 2), ("cleaned", "cds", None), ("post-processed", "cds", 3)]
-    header = ["", "seeds", "DSC post-processed", "paper", "CDS without the watershed", "CDS post-processed", "paper"]
+    header = [
+        "",
+        "divisions",
+        "DSC post-processed",
+        "paper",
+        "CDS without the watershed",
+        "CDS post-processed",
+        "paper",
+    ]
     rows = []
     for claim, pairs in CLAIMS.items():
         rows.append([f"**{claim}**", *[""] * (len(header) - 1)])
         for one, other in pairs:
-            shared = measured[one].keys() & measured[other].keys()
+            both, n_shared = shared(of_systems[one], of_systems[other])
             cells = []
             papers = [SYSTEMS[name].paper for name in (one, other)]
             for step, score, of_paper in columns:
-                values = [
-                    [getattr(measured[name][seed].counts[step], score) for name in (one, other)]
-                    for seed in sorted(shared)
-                ]
+                values = [[getattr(m.counts[step], score) for m in pair] for pair in both]
                 cells.append(over_seeds([a - b for a, b in values], "+"))
                 if of_paper is not None:
                     cells.append(number(papers[0][of_paper] - papers[1][of_paper], "+") if all(papers) else "-")
             title = f"{SYSTEMS[one].title} minus {SYSTEMS[other].title}"
-            rows.append([title, str(len(shared)) if shared else "missing", *cells])
+            rows.append([title, str(n_shared) if both else "missing", *cells])
     return markdown(header, rows)
+
+
+def shared(one: Results, other: Results) -> tuple[list[tuple[Measured, Measured]], int]:
+    """Return what two systems came to on the divisions that both have: of each seed, and how many divisions in all."""
+    pairs, n_divisions = [], 0
+    for seed in sorted(one.keys() & other.keys()):
+        folds = sorted(one[seed].keys() & other[seed].keys())
+        if folds:
+            first, second = (joined([results[seed][fold] for fold in folds]) for results in (one, other))
+            pairs.append((first, second))
+            n_divisions += len(folds)
+    return pairs, n_divisions
 
 
 def over_seeds(values: Sequence[float], sign: str = "") -> str:

@@ -64,12 +64,23 @@ def test_folds_are_added_before_anything_is_divided(tmp_path, page):
     """CDS of 8 and of 2 cells of 10: 10 of 20. DSC: 80 and 40 of 100 pixels: 120 of 200."""
     for fold, final in enumerate([(8, 80), (2, 40)]):
         write(tmp_path / "results", "endothelium", "two-unets", 0, fold, 2, final=final)
-    write(tmp_path / "results", "endothelium", "two-unets", 1, 0, 2)  # its other fold is not there yet
-    write_page(page, tmp_path / "results", 2)
+    write_page(page, tmp_path / "results", 3)
     paper, more = rows(page, "Two independent U-Nets")
-    assert paper == ["1 of 2", ".500", "-", ".500", "-", ".600", "-", ".500", "-"]
+    assert paper == ["2 of 6", ".500", "-", ".500", "-", ".600", "-", ".500", "-"]
     assert more[1] == ".333"  # 10 / (40 - 10)
     assert more[6:9] == ["4.0", "2.0", "20.0"]
+
+
+def test_claims_are_of_the_folds_that_both_have(tmp_path, page):
+    """Seed 0: 8 + 4 of 20 against 6 + 2, and not the fold that one of them lacks; seed 1: none."""
+    for fold, matched in enumerate([8, 4, 1]):
+        write(tmp_path / "results", "endothelium", "cumulative-deepsplit", 0, fold, 3, final=(matched, 80))
+    for seed, fold, matched in [(0, 0, 6), (0, 1, 2), (1, 0, 1)]:
+        write(tmp_path / "results", "endothelium", "unet", seed, fold, 3, final=(matched, 80))
+    write(tmp_path / "results", "endothelium", "cumulative-deepsplit", 1, 2, 3)
+    write_page(page, tmp_path / "results", 2)
+    (claim,) = rows(page, "Cumulative DeepSplit minus U-Net")
+    assert claim == ["2", "+.000", "+.069", "+.000", "+.200", "+.199"]
 
 
 def test_claims_are_differences_within_a_seed(tmp_path, page):
