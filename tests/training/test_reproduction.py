@@ -73,7 +73,7 @@ def test_whole_grid_and_once_more(both, preset, tmp_path, monkeypatch):
         made = read_checkpoint(run / "checkpoint.pt")["config"]
         assert (made["network"]["architecture"], made["schedule"]) == (system.architecture, system.schedule)
     page = (tmp_path / "out.md").read_text()
-    assert page.count("1 of 1") == len(SYSTEMS) + 1
+    assert page.count("| 1 of 1 |") == len(SYSTEMS) and page.count("| 2 of 2 |") == 1
     monkeypatch.setattr(shared_stage, "train", None)
     assert main(commands[1]) == 0
     assert (tmp_path / "out.md").read_text() == page
