@@ -142,6 +142,25 @@ def test_card_is_read_without_torch(tiny_weights, root):
     assert (run.returncode, run.stdout.strip()) == (0, "tiny"), run.stderr
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other OpenMPs than GNU's print this otherwise")
+@pytest.mark.parametrize("of_the_user", [None, "ACTIVE"])
+def test_waiting_threads_leave_their_core_to_others_unless_the_user_says_otherwise(tiny_weights, root, of_the_user):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    environment["OMP_DISPLAY_ENV"] = "true"  # OpenMP then says, when it is loaded, what it was told
+    if of_the_user:
+        environment["OMP_WAIT_POLICY"] = of_the_user
+    code = "import sys; from deepsplit_core import load_model; load_model(sys.argv[1])"
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_weights)],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"OMP_WAIT_POLICY = '{of_the_user or 'PASSIVE'}'" in run.stderr
+
+
 # Bad files
 
 
