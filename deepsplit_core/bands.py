@@ -56,8 +56,15 @@ def renumber(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 def is_at_least(values: np.ndarray, threshold: float) -> np.ndarray:
-    """Compare a (Y, X) array of any float type with a threshold, in float32: (Y, X) bool."""
+    """Compare a (Y, X) array of any float type, 0 and more, with a threshold in float32: (Y, X) bool."""
+    if values.dtype == np.float16:
+        # Floats that are not negative have the order of their bits, of which numpy compares many at once.
+        least = np.float16(threshold)
+        if float(least) < np.float32(threshold):
+            least = np.nextafter(least, np.float16(np.inf))
+        result: np.ndarray = values.view(np.int16) >= least.view(np.int16)
+        return result
     result = np.empty(values.shape, bool)
-    for rows in bands(values.shape):  # numpy compares float16 slowly, and not with a float that it cannot hold
+    for rows in bands(values.shape):  # a copy in float32 of the whole image may be large
         np.greater_equal(values[rows].astype(np.float32, copy=False), threshold, out=result[rows])
     return result

@@ -655,7 +655,7 @@ Select which Python runs the network; the results are the same.
             ["Objects", str(areas.size)],
             ["Discarded", str(len(np.unique(data.discarded[data.discarded > 0])))],
             ["Diameter, median", f"{diameter:.1f} px"],
-            ["Cuts", str(measured.n_cuts)],
+            ["Cuts, magenta", str(measured.n_cuts)],
             ["By watershed", str(found.n_cuts)],
             ["Model", prediction.card.name],
             ["Device", prediction.device],
@@ -673,7 +673,7 @@ Select which Python runs the network; the results are the same.
             {"name": "Discarded", "labels": [data.discarded]},
             {"name": "Cuts", "labels": [data.cuts], "outline_color": CUT_COLOUR},
         ]
-        figure.subplot_imshow_grayscale(1, 0, data.x_data, "Outlines, cuts magenta", cplabels=outlines, sharexy=axes)
+        figure.subplot_imshow_grayscale(1, 0, data.x_data, "Outlines and cuts", cplabels=outlines, sharexy=axes)
         figure.subplot_table(2, 0, [[value] for _, value in data.table], row_labels=[label for label, _ in data.table])
         figure.subplot_imshow_labels(0, 1, data.y_data, name, sharexy=axes)
         for x, title, probability in (

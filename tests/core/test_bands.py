@@ -56,3 +56,11 @@ def test_a_threshold_between_two_numbers_of_the_array_is_not_rounded():
     values = np.array([[np.float16(0.3), np.nextafter(np.float16(0.3), np.float16(0))]])
     expected = [[float(values[0, 0]) >= 0.3, False]]
     assert is_at_least(values, 0.3).tolist() == expected
+
+
+@given(st.floats(0, 1) | st.integers(0, 0x3C00).map(lambda bits: float(np.uint16(bits).view(np.float16))))
+def test_all_float16_from_0_to_1_compare_as_in_float32(threshold):
+    values = np.arange(0x3C00 + 1, dtype=np.uint16).view(np.float16)[None]
+    expected = values.astype(np.float32) >= np.float32(threshold)
+    assert np.array_equal(is_at_least(values, threshold), expected)
+    assert np.array_equal(is_at_least(values.astype(np.float32), threshold), expected)

@@ -83,7 +83,7 @@ def draw_discarded():
 
 def test_the_table_counts_objects_discards_and_cuts(run_on):
     table = shown(run_on, draw(), discard_border=True)[1][2, 0]
-    assert (table["Objects"], table["Discarded"], table["Cuts"], table["By watershed"]) == ("2", "2", "1", "0")
+    assert (table["Objects"], table["Discarded"], table["Cuts, magenta"], table["By watershed"]) == ("2", "2", "1", "0")
     assert table["Diameter, median"] == "11.6 px"  # of 105 pixels each
     assert table["Model"] == "tiny"
     assert (table["Device"], table["Numbers"]) in (("cpu", "float32"), ("cpu", "bfloat16"), ("cpu", "int8"))
