@@ -14,7 +14,7 @@ from .config import SegmentConfig, SplittingConfig, TilingConfig
 from .outlines import touches_image_border, touches_mask_border
 from .preprocessing import check_image, is_constant, preprocess
 from .seeding import Seeds
-from .sizes import estimated_scale
+from .sizes import brightest_window, estimated_scale
 from .splitting import Split, consecutive, split
 from .weights import Card, Model, load_model
 
@@ -143,7 +143,8 @@ def predict(
     """Run pre-processing and network.
 
     A model that sees all cells at one size (`PreprocessingConfig.diameter`) looks at the image as it is, and once or
-    twice again at the size of the cells found, unless the config says how large they are.
+    twice again at the size of the cells found, unless the config says how large they are. It finds that out where a
+    large image is brightest (`sizes.brightest_window`).
 
     Parameters
     ----------
@@ -167,8 +168,11 @@ def predict(
     if is_constant(image, mask):  # nothing stands out from anything
         probabilities, tile = np.zeros((2, *image.shape), np.float16), 0
     else:
-        probabilities, tile = _look(image, mask, model, scale)
+        seen = preprocess(image, model.card.preprocessing, mask)
         is_estimated = model.card.preprocessing.diameter and not config.diameter
+        window = brightest_window(seen if mask is None else seen * mask) if is_estimated else (slice(None), slice(None))
+        within = None if mask is None else mask[window]
+        probabilities, tile = _look(seen[window], within, model, scale)
         for _ in range(LOOKS - 1 if is_estimated else 0):
             better = estimated_scale(probabilities, model.card.splitting, scale, model.card.diameter)
             better = min(max(better, 1 / LARGEST_ESTIMATE), LARGEST_ESTIMATE)
@@ -176,8 +180,9 @@ def predict(
                 break
             LOGGER.info("Typical cells are %.0f pixels across: looking again.", better * model.card.diameter)
             scale = better
-            del probabilities  # two at once would take twice the memory
-            probabilities, tile = _look(image, mask, model, scale)
+            probabilities, tile = _look(seen[window], within, model, scale)
+        if probabilities.shape[1:] != image.shape:
+            probabilities, tile = _look(seen, mask, model, scale)
     seconds = time.perf_counter() - start
     return Prediction(
         probabilities, model.card, scale, model.sha256, *describe(model.device, model.dtype), seconds, mask, tile
@@ -185,11 +190,10 @@ def predict(
 
 
 def _look(image: np.ndarray, mask: np.ndarray | None, model: Model, scale: float) -> tuple[np.ndarray, int]:
-    """Let the network see the image with one pixel for `scale` of its pixels: probabilities, and the tile's side."""
+    """Let the network see a pre-processed image with one pixel for `scale` of its own: probabilities, and tile side."""
     from . import inference
 
-    preprocessing = model.card.preprocessing
-    seen = inference.shrink(preprocess(image, preprocessing, mask), scale * preprocessing.shrink)
+    seen = inference.shrink(image, scale * model.card.preprocessing.shrink)
     probabilities, tile = inference.predict_in_memory(model.network, seen, model.device, model.dtype, TilingConfig())
     probabilities = inference.resize(probabilities, image.shape)
     if mask is not None:

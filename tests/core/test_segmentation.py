@@ -6,9 +6,18 @@ from drawing import as_sets, contact, disc, discs, grid_of_pairs, photograph
 from networks import CONTACT_GREY, card_of, wired_network, write_weights
 
 import deepsplit_core
-from deepsplit_core import Seeds, SegmentConfig, SplittingConfig, evaluate, predict, segment, split_prediction
+from deepsplit_core import (
+    Seeds,
+    SegmentConfig,
+    SplittingConfig,
+    evaluate,
+    predict,
+    segment,
+    segmentation,
+    split_prediction,
+)
 from deepsplit_core.config import PreprocessingConfig
-from deepsplit_core.sizes import typical_diameter
+from deepsplit_core.sizes import brightest_window, typical_diameter
 from deepsplit_core.weights import read_card, write
 
 PAIR = discs((40, 60), [(20, 18, 12), (20, 40, 12)])
@@ -485,6 +494,18 @@ def test_estimates_have_an_end(one_size, looks):
     image = np.zeros((500, 500), np.float32)
     image[20:480, 20:480] = 1
     assert run(image, one_size).prediction.scale == 4
+
+
+def test_a_large_image_is_seen_as_a_whole_once(one_size, looks, monkeypatch):
+    """Its size is found out in its brightest part, and not from what lies outside the mask."""
+    monkeypatch.setattr(segmentation, "brightest_window", lambda image: brightest_window(image, side=80))
+    image = drawn(discs((200, 180), [(30, 30, 18), (150, 40, 6), (150, 140, 70)]))
+    mask = np.ones(image.shape, bool)
+    mask[:, 75:] = False
+    found = run(image, one_size, mask)
+    assert found.prediction.scale == pytest.approx(3, rel=0.05)
+    assert looks == [(80, 80), (27, 27), (67, 60)]
+    assert found.labels[30, 30] > 0 and found.labels.shape == image.shape
 
 
 def test_sizes_are_those_of_the_cells_inside_the_mask(one_size):

@@ -5,7 +5,7 @@ import pytest
 from drawing import discs, perfect_probabilities
 
 from deepsplit_core.config import SplittingConfig
-from deepsplit_core.sizes import estimated_scale, typical_diameter
+from deepsplit_core.sizes import brightest_window, estimated_scale, typical_diameter
 
 SPLITTING = SplittingConfig(smallest_cell=5, largest_hole=10, longest_cut=4, seed_distance=3)
 DISCS = discs((80, 80), [(20, 20, 16), (60, 58, 16)])
@@ -42,3 +42,15 @@ def test_scale_stays_where_it_was_right():
 
 def test_no_cell_leaves_the_scale():
     assert estimated_scale(np.zeros((2, 30, 30)), SPLITTING, 1.7, 30) == 1.7
+
+
+@pytest.mark.parametrize(("at", "rows", "columns"), [((5, 5), (0, 16), (0, 16)), ((39, 20), (24, 40), (8, 24))])
+def test_a_large_image_is_judged_where_it_is_brightest(at, rows, columns):
+    image = np.full((40, 50), 0.1)
+    image[at] = 100
+    window = brightest_window(image, side=16)
+    assert window == (slice(*rows), slice(*columns)) and image[window].max() == 100
+
+
+def test_a_small_image_is_judged_as_a_whole():
+    assert brightest_window(np.eye(31), side=16) == (slice(0, 31), slice(0, 31))
