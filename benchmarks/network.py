@@ -4,16 +4,16 @@
     .venv/bin/python -m benchmarks.network DEVICE WIDTH SIZE           the plain path alone, in this process
 
 The plain path runs in a process of its own, as the library's setting of the allocator holds for a whole process. The
-work is counted in the operations that this path does, in floats fewer than the plain one's; a matrix product of
+work is counted in the operations that this path does, fewer than those of the plain one; a matrix product of
 2048 x 2048, in the number type that the inference path uses, gives what the processor can do. `float32_seconds` and,
 where the processor has that type, `bfloat16_seconds` are those of this path in floats, whichever type it chooses here.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -70,12 +70,11 @@ def _measure(device: str, width: int, size: int) -> dict[str, Any]:
 
     with torch.inference_mode():
         seconds = medians({"ours": ours, **floats, "product": product}, n_rounds(width))
-        # Integers are joined and convolved as in the plain way.
-        counted = plain_decoders() if model.dtype == torch.int8 else contextlib.nullcontext()
-        with counted, FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as counter:
             network(torch.from_numpy(image)[None, None])
     command = [sys.executable, "-m", "benchmarks.network", device, str(width), str(size)]
-    naive = float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}  # ours
+    naive = float(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout)
     rate, product_rate = counter.get_total_flops() / seconds["ours"], 2 * MATRIX**3 / seconds["product"]
     return {
         "device": device,

@@ -20,11 +20,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import deepsplit_core
 from deepsplit_core.config import SegmentConfig
 from deepsplit_core.preprocessing import preprocess
 from deepsplit_core.segmentation import predict, split_prediction
-from deepsplit_core.weights import Model, build_network, find, read
+from deepsplit_core.weights import Model, build_network, find, load_model, read, read_card
 
 from .network import FLOATS, in_type
 from .timing import medians
@@ -40,16 +39,16 @@ def measure() -> dict[str, float]:
     if not PYTHON.exists():
         raise FileNotFoundError(f"{PYTHON} is missing: the head of {__file__} says how to make the peers' environment.")
     image = draw_image(SIDE)
-    model = deepsplit_core.load_model("nuclei", "cpu")
+    weights = find("nuclei")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "image.npy")
-        np.save(path, preprocess(image, model.card.preprocessing))
+        np.save(path, preprocess(image, read_card(weights).preprocessing))
         command = [str(PYTHON), str(HERE / "_peers_worker.py"), str(path), str(torch.get_num_threads())]
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     # Not in turn, as they share no process: ours before and after would not be fairer than medians of rounds.
     # In floats as well, as on processors where those are the fastest.
-    path = find("nuclei")
-    network = build_network(path, *read(path))
+    model = load_model("nuclei", "cpu")  # only now: what it asks of OpenMP would hold for the peers, too
+    network = build_network(weights, *read(weights))
     models = {"deepsplit": model, **{f"deepsplit_{name}": in_type(model, network, FLOATS[name]) for name in FLOATS}}
     ours = medians({name: partial(segment, image, model) for name, model in models.items()})
     return {"side": SIDE, **ours, **json.loads(printed.splitlines()[-1])}

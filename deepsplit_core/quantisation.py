@@ -11,6 +11,9 @@ grey values, and so do the results.
 
 Processors with VNNI add products in 32 bits. Without it two products at a time are added in 16 bits, and clipped at
 32,767: fewer codes are used there, of which no two products add up to that.
+
+The sums of a decoder block's first convolution come from below and from beside it; what comes from below is rounded to
+one byte before the rest is added. Its range is that of the results after the ReLU, or a wider one where it needs it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import defaultdict
-from typing import Iterator, NamedTuple, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence, cast
 
 import numpy as np
 import torch
@@ -40,8 +43,14 @@ class Codes(NamedTuple):
     activation: int
     weight: int
 
+    @property
+    def step(self) -> float:
+        """How many codes of an activation are one of a sum that a ReLU has not seen yet, on both sides of `ZERO`."""
+        return self.activation / (255 - ZERO)
+
 
 WIDE, NARROW = Codes(255, 127), Codes(181, 90)
+ZERO = 128
 
 
 def add_statistics(network: nn.Module) -> None:
@@ -74,6 +83,8 @@ def observed(network: UNet) -> Iterator[None]:
 
     hooks = []
     for module in _units(network).values():
+        if isinstance(module, DecoderBlock):
+            hooks.append(module.register_forward_pre_hook(lambda m, x: note(m, "below", _from_below(m, x[0]).abs())))
         hooks.append(module.register_forward_pre_hook(lambda m, x: note(m, "inputs", x[0], *(x[1] if x[1:] else ()))))
         if isinstance(module, Block):
             hooks.append(module.register_forward_hook(lambda m, _, result: note(m, "outputs", result)))
@@ -112,47 +123,81 @@ def quantise(network: UNet) -> UNet:
 
 
 class QuantisedConvolution(nn.Module):
-    """(N, in, Y, X) uint8 -> (N, out, Y, X) uint8 after a ReLU or, without a range for its results, float32 logits.
+    """(N, in, Y, X) uint8 -> (N, out, Y, X) uint8 after a ReLU, both in channels-last layout.
 
-    Both in channels-last layout.
+    Parameters
+    ----------
+    weights, bias : Tensor
+        (out, in, Y, X) and (out,), of a convolution in floats whose results are in codes (`_in_codes`).
+    codes : Codes
+    largest, mean : Tensor
+        (in,) statistics of the inputs.
     """
 
-    def __init__(
-        self, convolution: nn.Conv2d, codes: Codes, largest: Tensor, mean: Tensor, outputs: Tensor | None
-    ) -> None:
+    def __init__(self, weights: Tensor, bias: Tensor, codes: Codes, largest: Tensor, mean: Tensor) -> None:
         super().__init__()
-        weights, bias = _in_codes(convolution, codes, outputs)
         step = _positive(largest) / codes.activation
         weights = weights * step[:, None, None]
         scales = (weights.abs().amax(dim=(1, 2, 3)) / codes.weight).clamp(min=1e-30)  # weights may all be 0
         rounded = _rounded(weights / scales[:, None, None, None])
         bias = bias + ((weights - rounded * scales[:, None, None, None]).sum(dim=(2, 3)) * (mean / step)).sum(dim=1)
-        self.padding = list(convolution.padding)
-        self.clipping = ("none", [], "") if outputs is None else ("hardtanh", [0.0, float(codes.activation)], "")
-        self.results = torch.float32 if outputs is None else torch.uint8
+        self.codes = codes
         self.register_buffer("scales", scales)
         self.register_buffer("zeros", torch.zeros(len(scales), dtype=torch.int64))
         self.register_buffer("bias", bias)
+        self.layout = ([1, 1], [weights.shape[-1] // 2] * 2, [1, 1], 1)  # stride, padding, dilation, groups
         # What torch's own compiler calls for quantised convolutions on x86; the older operators are to be removed.
-        packed = torch.ops.onednn.qconv_prepack(
-            rounded.to(torch.int8), self.scales, 1.0, 0, [1, 1], self.padding, [1, 1], 1
-        )
+        packed = torch.ops.onednn.qconv_prepack(rounded.to(torch.int8), self.scales, 1.0, 0, *self.layout)
         self.register_buffer("weights", packed)
 
     def forward(self, x: Tensor) -> Tensor:
         """Integers are multiplied and added exactly; the result is rounded once, and clipped to the codes there are."""
+        return self.convolved(x, 1.0, 0, torch.uint8, "hardtanh", [0.0, float(self.codes.activation)], "")
+
+    def convolved(self, x: Tensor, *results: Any) -> Tensor:
+        """Convolve; the others are the results' scale, zero point and type, and what is done with them."""
         result: Tensor = torch.ops.onednn.qconv2d_pointwise(
-            *(x, 1.0, 0, self.weights, self.scales, self.zeros, self.bias, [1, 1], self.padding, [1, 1], 1),
-            *(1.0, 0, self.results, *self.clipping),
+            *(x, 1.0, 0, self.weights, self.scales, self.zeros, self.bias), *self.layout, *results
         )
         return result
+
+
+class QuantisedHead(QuantisedConvolution):
+    """(N, in, Y, X) uint8 -> (N, out, Y, X) float32 logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As above, without rounding."""
+        return self.convolved(x, 1.0, 0, torch.float32, "none", [], "")
+
+
+class QuantisedUpsampling(QuantisedConvolution):
+    """Features below, (N, in, Y, X) uint8 -> what they add to those above, (N, out, 2 Y, 2 X) uint8 sums.
+
+    As in floats, features are convolved before they are up-sampled, which takes 4/9 of the operations: each of 2x2
+    pixels sees 2x2 pixels below. Those four convolutions are one with four times as many results (`of_four_parts`).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve, and put the four results together."""
+        return interleaved(self.convolved(x, self.codes.step, ZERO, torch.uint8, "none", [], ""))
+
+
+class QuantisedAddition(QuantisedConvolution):
+    """(N, in, Y, X) uint8, added to (N, out, Y, X) uint8 sums -> (N, out, Y, X) uint8 after a ReLU."""
+
+    def forward(self, x: Tensor, sums: Tensor) -> Tensor:  # type: ignore[override]
+        """As above; the sums are overwritten."""
+        result: Tensor = torch.ops.onednn.qconv2d_pointwise.binary(
+            *(x, 1.0, 0, self.weights, self.scales, self.zeros, sums, self.bias, *self.layout),
+            *(1.0, 0, torch.uint8, self.codes.step, ZERO, "sum", 1.0, "relu", [], ""),
+        )
+        return result.clamp_(max=self.codes.activation)  # this operator clips at 255 alone
 
 
 class QuantisedImageConvolution(ImageConvolution):
     """(N, 1, Y, X) float32 image -> (N, out, Y, X) uint8."""
 
-    def __init__(self, convolution: nn.Conv2d, codes: Codes, outputs: Tensor) -> None:
-        weights, bias = _in_codes(convolution, codes, outputs)
+    def __init__(self, weights: Tensor, bias: Tensor, codes: Codes) -> None:
         super().__init__(weights, bias)
         self.largest_code = codes.activation
 
@@ -161,36 +206,88 @@ class QuantisedImageConvolution(ImageConvolution):
         return super().forward(image).round_().clamp_(0, self.largest_code).to(torch.uint8)
 
 
-class QuantisedDecoderBlock(nn.Sequential):
-    """A `DecoderBlock` in integers; these are so small that joining them in memory costs little."""
+class QuantisedDecoderBlock(nn.Module):
+    """A `DecoderBlock` in integers."""
 
-    def forward(self, below: Tensor, skips: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
+    def __init__(self, below: QuantisedUpsampling, skips: QuantisedAddition, second: QuantisedConvolution) -> None:
+        super().__init__()
+        self.below, self.skips, self.second = below, skips, second
+
+    def forward(self, below: Tensor, skips: Sequence[Tensor]) -> Tensor:
         """As `DecoderBlock`."""
-        return super().forward(torch.cat([functional.interpolate(below, scale_factor=2), *skips], dim=1))
+        joined = skips[0] if len(skips) == 1 else torch.cat(list(skips), dim=1)
+        result: Tensor = self.second(self.skips(joined, self.below(below)))
+        return result
+
+
+def interleaved(parts: Tensor) -> Tensor:
+    """Put four images together, (N, 4 n, Y + 1, X + 1) -> (N, n, 2 Y, 2 X), both uint8 in channels-last layout.
+
+    Pixel (2 y + a, 2 x + b) is pixel (y + a, x + b) of part 2 a + b.
+    """
+    n_images, n_parts, n_y, n_x = parts.shape
+    n, n_y, n_x = n_parts // 4, n_y - 1, n_x - 1
+    whole = parts.new_empty((n_images, n_y, 2, n_x, 2, n))
+    pixels = parts.permute(0, 2, 3, 1)
+    for a, b in itertools.product((0, 1), repeat=2):
+        part = 2 * a + b
+        whole[:, :, a, :, b] = pixels[:, a : n_y + a, b : n_x + b, part * n : (part + 1) * n]
+    return whole.view(n_images, 2 * n_y, 2 * n_x, n).permute(0, 3, 1, 2)
 
 
 def _quantised(module: nn.Module, codes: Codes) -> nn.Module:
     largest, mean = ({n: module.get_buffer(statistic + n) for n in _n_maps(module)} for statistic in (LARGEST, MEAN))
     if isinstance(module, nn.Conv2d):
-        return QuantisedConvolution(module, codes, largest["inputs"], mean["inputs"], None)
+        return QuantisedHead(module.weight.detach(), _bias(module), codes, largest["inputs"], mean["inputs"])
     one, other = _convolutions(module)
-    first = (
-        QuantisedImageConvolution(one, codes, largest["between"])
-        if one.in_channels == 1
-        else QuantisedConvolution(one, codes, largest["inputs"], mean["inputs"], largest["between"])
+    between = largest["between"]
+    if isinstance(module, DecoderBlock):
+        between = torch.maximum(between, largest["below"])  # sums have to be held as well
+    second = QuantisedConvolution(*_in_codes(other, codes, largest["outputs"]), codes, between, mean["between"])
+    weights, bias = _in_codes(one, codes, between)
+    if one.in_channels == 1:
+        return nn.Sequential(QuantisedImageConvolution(weights, bias, codes), second)
+    if not isinstance(module, DecoderBlock):
+        return nn.Sequential(QuantisedConvolution(weights, bias, codes, largest["inputs"], mean["inputs"]), second)
+    n = module.n_below
+    nothing = bias.new_zeros(4 * len(bias))  # the bias is added once
+    below = QuantisedUpsampling(
+        of_four_parts(weights[:, :n]), nothing, codes, largest["inputs"][:n], mean["inputs"][:n]
     )
-    second = QuantisedConvolution(other, codes, largest["between"], mean["between"], largest["outputs"])
-    return (QuantisedDecoderBlock if isinstance(module, DecoderBlock) else nn.Sequential)(first, second)
+    skips = QuantisedAddition(weights[:, n:], bias, codes, largest["inputs"][n:], mean["inputs"][n:])
+    return QuantisedDecoderBlock(below, skips, second)
 
 
-def _in_codes(convolution: nn.Conv2d, codes: Codes, outputs: Tensor | None) -> tuple[Tensor, Tensor]:
+def _in_codes(convolution: nn.Conv2d, codes: Codes, outputs: Tensor) -> tuple[Tensor, Tensor]:
     """Return weights and bias whose results are those of the convolution in codes."""
-    weights = convolution.weight.detach()
-    bias = torch.zeros(len(weights)) if convolution.bias is None else convolution.bias.detach()
-    if outputs is None:
-        return weights, bias
     steps = codes.activation / _positive(outputs)
-    return weights * steps[:, None, None, None], bias * steps
+    return convolution.weight.detach() * steps[:, None, None, None], _bias(convolution) * steps
+
+
+def _bias(convolution: nn.Conv2d) -> Tensor:
+    return torch.zeros(convolution.out_channels) if convolution.bias is None else convolution.bias.detach()
+
+
+def of_four_parts(weights: Tensor) -> Tensor:
+    """Turn 3x3 weights for up-sampled features into 2x2 ones for those below: (out, n, 3, 3) -> (4 out, n, 2, 2).
+
+    Of three weights in a row, two fall on one pixel: on the second one for the first of two results, else on the first.
+    """
+
+    def halves(weights: Tensor, axis: int, place: int) -> Tensor:
+        return torch.stack([part.sum(dim=axis) for part in weights.split([1 + place, 2 - place], dim=axis)], dim=axis)
+
+    return torch.cat([halves(halves(weights, 2, a), 3, b) for a, b in itertools.product((0, 1), repeat=2)])
+
+
+def _from_below(block: DecoderBlock, below: Tensor) -> Tensor:
+    """Return what features below add to a block's first convolution, normalised: (N, n, Y, X) -> (N, out, 2 Y, 2 X)."""
+    convolution, normalisation = list(block)[:2]
+    weights = cast(nn.Conv2d, convolution).weight[:, : block.n_below]
+    if isinstance(normalisation, nn.BatchNorm2d):
+        gain = normalisation.weight / (cast(Tensor, normalisation.running_var) + normalisation.eps).sqrt()
+        weights = weights * gain[:, None, None, None]
+    return functional.conv2d(functional.interpolate(below, scale_factor=2), weights, padding=1)
 
 
 def _rounded(weights: Tensor) -> Tensor:
@@ -233,7 +330,8 @@ def _n_maps(module: nn.Module) -> dict[str, int]:
     if isinstance(module, nn.Conv2d):
         return {"inputs": module.in_channels}
     first, second = _convolutions(module)
-    return {"inputs": first.in_channels, "between": second.in_channels, "outputs": second.out_channels}
+    from_below = {"below": first.out_channels} if isinstance(module, DecoderBlock) else {}
+    return {"inputs": first.in_channels, "between": second.in_channels, "outputs": second.out_channels, **from_below}
 
 
 def _convolutions(block: nn.Module) -> tuple[nn.Conv2d, nn.Conv2d]:

@@ -11,10 +11,12 @@ from deepsplit_core.inference import predict
 from deepsplit_core.quantisation import (
     NARROW,
     WIDE,
-    QuantisedConvolution,
+    QuantisedHead,
     _rounded,
+    interleaved,
     is_statistic,
     observed,
+    of_four_parts,
     quantise,
 )
 from deepsplit_core.weights import WeightsError, build_network, load_model, read, write
@@ -76,7 +78,8 @@ def test_the_largest_sums_are_exact(n_in, n_out, side, sign):
     with torch.inference_mode():
         expected = plain(torch.ones(1, n_in, side, side))
         x = torch.full((1, n_in, side, side), codes.activation, dtype=torch.uint8)
-        found = QuantisedConvolution(plain, codes, ones, ones, None)(x.to(memory_format=torch.channels_last))
+        quantised = QuantisedHead(plain.weight, torch.zeros(n_out), codes, ones, ones)
+        found = quantised(x.to(memory_format=torch.channels_last))
     torch.testing.assert_close(found, expected)
 
 
@@ -87,6 +90,36 @@ def test_weights_are_rounded_up_or_down_and_keep_the_sum_of_each_kernel():
     assert torch.equal(rounded.sum(dim=(2, 3)), weights.sum(dim=(2, 3)).round())
     # Of two weights, the one that is nearer to the integer above goes there.
     assert _rounded(torch.tensor([[[[0.6, 0.7]]], [[[-0.2, 1.4]]]])).tolist() == [[[[0, 1]]], [[[0, 1]]]]
+
+
+def test_four_parts_put_together_are_the_convolution_of_what_is_up_sampled():
+    generator = torch.Generator().manual_seed(0)
+    below = torch.randint(0, 4, (2, 3, 5, 7), generator=generator).double()
+    weights = torch.randint(-2, 3, (4, 3, 3, 3), generator=generator).double()
+    expected = nn.functional.conv2d(nn.functional.interpolate(below, scale_factor=2), weights, padding=1)
+    parts = nn.functional.conv2d(below, of_four_parts(weights), padding=1)
+    found = interleaved(parts.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(found, expected)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@needs_int8
+def test_sums_from_below_that_the_bias_takes_back_widen_the_range():
+    """Features below add 3 to a map from which the bias takes 2.5: sums are 6 times as large as results."""
+    network = random_network("unet", base_width=2)
+    for parameter in network.parameters():
+        nn.init.zeros_(parameter)
+    block, one_below = network.decoder.blocks[:2]
+    with torch.no_grad():
+        one_below[2].bias[0] = 1
+        block[0].weight[0, 0, 1, 1], block[0].bias[0] = 3, -2.5
+        block[2].weight[0, 0, 1, 1] = network.segmentation_head.weight[0, 0] = 1
+        assert (network(images()) == 0.5).all()
+    observe(network, images())
+    assert block.largest_below.tolist() == [3, 0] and block.largest_between.tolist() == [0.5, 0]
+    with torch.inference_mode():
+        found = quantise(network)(images())
+    assert ((found - 0.5).abs() < 0.02).all()
 
 
 def test_narrow_codes_fit_into_16_bits():
