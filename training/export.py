@@ -19,7 +19,7 @@ from .annotations import Annotation
 from .checkpoint import read_checkpoint
 from .config import TrainConfig
 from .dataset import cell_diameters
-from .evaluation import as_table, compare, predict_all, reference_model, tune
+from .evaluation import as_table, compare, predict_all, reference_model, tune, tune_for_sizes_found
 from .provenance import versions
 from .schedule import stages_of
 
@@ -70,6 +70,9 @@ def export(
 
     splitting, mean_ap = tune(predict_all(model, parts["validation"], are_sizes_known=True), diameter)
     print(f"Chosen on {len(parts['validation'])} validation images (mean AP {mean_ap:.3f}): {splitting}", flush=True)
+    if config.preprocessing.diameter:
+        splitting, mean_ap = tune_for_sizes_found(model, parts["validation"], splitting)
+        print(f"With the sizes found (mean AP {mean_ap:.3f}): {splitting}", flush=True)
     model = model._replace(card=dataclasses.replace(draft, splitting=splitting))
     comparison = compare(predict_all(model, parts["test"]), splitting)
     print(as_table(comparison), flush=True)

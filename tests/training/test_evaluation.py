@@ -10,8 +10,18 @@ from deepsplit_core import SegmentConfig, predict
 from deepsplit_core.config import PreprocessingConfig, SplittingConfig
 from deepsplit_core.sizes import typical_diameter
 from deepsplit_core.weights import Model
+from training import evaluation
 from training.annotations import find_annotations
-from training.evaluation import Predicted, as_table, compare, predict_all, score, score_parts, tune
+from training.evaluation import (
+    Predicted,
+    as_table,
+    compare,
+    predict_all,
+    score,
+    score_parts,
+    tune,
+    tune_for_sizes_found,
+)
 
 PAIR = discs((40, 60), [(20, 18, 12), (20, 40, 12)])
 PART_NAMES = ["segmentation alone", "with the separation decoder", "and with the watershed"]
@@ -140,3 +150,19 @@ def test_tuning_counts_data_sets_alike():
 def test_tuning_at_any_diameter(diameter):
     _, mean_ap = tune([predicted()], diameter)
     assert 0 <= mean_ap <= 1
+
+
+def test_the_segmentation_threshold_is_chosen_with_the_sizes_that_it_finds(monkeypatch):
+    """Above .4, the size found is so wrong that the network sees nothing."""
+
+    def seen(model, annotations):
+        assert annotations == ["validation"]
+        is_right = model.card.splitting.segmentation_threshold <= 0.4
+        return [predicted(probabilities=perfect_probabilities(PAIR) * is_right)]
+
+    monkeypatch.setattr(evaluation, "predict_all", seen)
+    card = card_of(wired_network(), splitting=SplittingConfig(segmentation_threshold=0.6, longest_cut=3.0))
+    model = Model(wired_network(), card, "", torch.device("cpu"), torch.float32)
+    splitting, mean_ap = tune_for_sizes_found(model, ["validation"], card.splitting)
+    assert splitting.segmentation_threshold <= 0.4
+    assert splitting.longest_cut == 3 and mean_ap == 1
