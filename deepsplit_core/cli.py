@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import textwrap
 from pathlib import Path
@@ -25,10 +26,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run_command(options))
+        code = int(options.run_command(options))
+        sys.stdout.flush()
+        return code
     except (OSError, ValueError, RuntimeError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        if not (isinstance(error, BrokenPipeError) and _reader_has_gone()):
+            print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _reader_has_gone() -> bool:
+    """Say whether nobody reads the output any more, as after `deepsplit models | head`; if so, it goes nowhere."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
+        return True
+    return False
 
 
 def _segment(options: argparse.Namespace) -> int:

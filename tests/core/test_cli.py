@@ -1,6 +1,7 @@
 """The command line, called as a function; once as a program."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -117,6 +118,22 @@ def test_program_passes_the_exit_code_on(root, tmp_path):
     assert run.returncode == 1
     assert run.stderr.startswith("error: ")
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a pipe without a reader is another error on Windows")
+def test_output_that_nobody_reads_is_no_error(root):
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = subprocess.run(
+        [sys.executable, "-m", "deepsplit_core", "models"],
+        cwd=root,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (run.returncode, run.stderr) == (1, "")
 
 
 def test_overlay_of_a_constant_image_is_drawn():
