@@ -24,6 +24,14 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """SIGINT is heard here even where the tests run in the background of a shell, which lets its programs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def whole(data, preset, tmp_path):
     """The folder of an uninterrupted run; the tiny preset has dropout and batch normalisation."""
