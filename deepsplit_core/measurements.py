@@ -41,7 +41,7 @@ class CellMeasurements(NamedTuple):
 def measure_cells(found: Segmentation) -> CellMeasurements:
     """Measure the cells of `found.labels`."""
     labels = found.labels
-    pixels = np.flatnonzero(labels)
+    pixels = np.flatnonzero(labels > 0)
     mean_probability = _means(labels.ravel()[pixels], found.prediction.probabilities[0].ravel()[pixels])
 
     pairs, lengths, n_sides = borders(found.touching)
@@ -65,7 +65,7 @@ def centres(labels: np.ndarray) -> np.ndarray:
 
     In a third of the time that scipy's `center_of_mass` takes, as only the pixels of cells are looked at.
     """
-    pixels = np.flatnonzero(labels)
+    pixels = np.flatnonzero(labels > 0)
     numbers = labels.ravel()[pixels]
     return np.stack([_means(numbers, place) for place in np.divmod(pixels, labels.shape[1])], axis=1)
 

@@ -52,12 +52,15 @@ def border_pixels(labels: np.ndarray) -> np.ndarray:
 
 
 def count_sides(labels: np.ndarray) -> np.ndarray:
-    """Count the pixel sides of each label's outline: (n + 1,) int; the border of the image is an outline too."""
+    """Count the pixel sides of each label's outline: (n + 1,) int, 0 for the background.
+
+    The border of the image is an outline too.
+    """
     n_bins = int(labels.max(initial=0)) + 1
     # Each pixel has four sides; two of them are inside where it lies beside a pixel of the same label.
-    n_sides = 4 * np.bincount(labels.ravel(), minlength=n_bins)
+    n_sides = 4 * np.bincount(labels[labels > 0], minlength=n_bins)
     for one, other in adjacent(labels):
-        n_sides -= 2 * np.bincount(one[one == other], minlength=n_bins)
+        n_sides -= 2 * np.bincount(one[(one == other) & (one > 0)], minlength=n_bins)
     return n_sides
 
 

@@ -20,7 +20,7 @@ from .outlines import borders
 
 BLOCK = 512  # pixels: segments that begin in the same block of the image are flooded together
 BAND_ROWS = 256  # a band has at least, as its halo is looked at twice
-HALO = 64  # pixels beyond a band that are looked at first; twice as many each time that a segment is deeper
+DEPTH = 2  # seed distances: most segments are no deeper; a band is looked at again with twice as many, where one is
 
 _Group = Tuple[Tuple[slice, slice], List[int]]  # a box around some segments, and their numbers
 
@@ -101,7 +101,7 @@ def _find_seeds(labels: np.ndarray, seed_distance: float) -> _Seeds:
     reach = radius + int(np.ceil(4 * smoothing))  # `_smoothed` ends at four standard deviations
 
     def find(rows: slice) -> np.ndarray:
-        distance, core = _distance_around(labels, rows, reach)
+        distance, core = _distance_around(labels, rows, reach, DEPTH * radius)
         smooth = _smoothed(distance, smoothing)
         allowed = np.zeros(smooth.shape, bool)
         allowed[core] = labels[rows] > 0
@@ -150,9 +150,12 @@ def _greatest_within(values: np.ndarray, radius: int, allowed: np.ndarray) -> np
     return y[chosen] * values.shape[1] + x[chosen]
 
 
-def _distance_around(labels: np.ndarray, rows: slice, reach: int) -> tuple[np.ndarray, slice]:
-    """Return `distance_inside` of a band and `reach` rows around it at least, and where the band lies in it."""
-    n_rows, halo = len(labels), reach + HALO
+def _distance_around(labels: np.ndarray, rows: slice, reach: int, depth: int) -> tuple[np.ndarray, slice]:
+    """Return `distance_inside` of a band and `reach` rows around it at least, and where the band lies in it.
+
+    `depth` rows beyond are looked at first, and twice as many each time that a segment is deeper.
+    """
+    n_rows, halo = len(labels), reach + depth
     while True:
         start, stop = max(0, rows.start - halo), min(n_rows, rows.stop + halo)
         distance = distance_inside(labels[start:stop])

@@ -99,6 +99,8 @@ def fill_holes(labels: np.ndarray, largest_hole: float) -> None:
     is_hole[0] = False
     for border in (background[0], background[-1], background[:, 0], background[:, -1]):
         is_hole[border] = False
+    if not is_hole.any():
+        return
     # Every hole beside every cell that it touches, once: one that occurs once lies in that cell alone.
     pixels = np.flatnonzero(is_hole[background])  # none at the image's border: each has four neighbours
     flat, pieces = labels.reshape(-1), background.ravel()[pixels]
@@ -175,7 +177,7 @@ def _numbers(labels: np.ndarray) -> np.ndarray:
     """Return the new number of each label, by its first pixel: (n + 1,) int32, 0 where there is no such label."""
     first = np.full(int(labels.max(initial=0)) + 1, labels.size)
     for rows in reversed(list(bands(labels.shape))):
-        pixels = np.flatnonzero(labels[rows])[::-1]
+        pixels = np.flatnonzero(labels[rows] > 0)[::-1]
         # Of several values for one label, the last stays.
         first[labels[rows].ravel()[pixels]] = pixels + rows.start * labels.shape[1]
     order = np.argsort(first, kind="stable")[: np.count_nonzero(first < labels.size)]

@@ -79,7 +79,7 @@ def test_bands_change_nothing(monkeypatch, threshold, n_rows):
     n_cuts = cut_short_borders(whole, config)
     monkeypatch.setattr(bands, "BAND_PIXELS", n_rows * 90)
     monkeypatch.setattr(short_borders, "BAND_ROWS", 1)
-    monkeypatch.setattr(short_borders, "HALO", 1)  # deep segments need more, and get it
+    monkeypatch.setattr(short_borders, "DEPTH", 0)  # deep segments need more, and get it
     assert cut_short_borders(banded, config) == n_cuts
     assert np.array_equal(whole, banded)
     assert n_cuts > 10 or threshold < -0.5
