@@ -7,7 +7,7 @@ import hashlib
 import json
 import platform
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,31 @@ from .distributed import program
 def fingerprint(annotations: Sequence[Annotation]) -> str:
     """Return the sha256 over names and bytes of all files, in the order of the images' names.
 
-    Each file counts as its image's name, its folder and its bytes, each preceded by its length: no two data sets
-    run together to one.
+    Each file counts as its image's name, its folder and its bytes. In place of the bytes, a folder with one mask for
+    each cell has the digest of its files' names and bytes.
     """
+    return _digest(
+        part
+        for annotation in sorted(annotations, key=lambda annotation: annotation.name)
+        for field in dataclasses.fields(annotation)
+        if isinstance(path := getattr(annotation, field.name), Path)
+        for part in (annotation.name.encode(), field.name.encode(), _content(path))
+    ).hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    if path.is_file():
+        return path.read_bytes()
+    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    return _digest(part for file in files for part in (file.name.encode(), file.read_bytes())).digest()
+
+
+def _digest(parts: Iterable[bytes]) -> hashlib._Hash:
+    """Digest parts, each preceded by its length, so that no two lists of parts run together to one."""
     digest = hashlib.sha256()
-    for annotation in sorted(annotations, key=lambda annotation: annotation.name):
-        for field in dataclasses.fields(annotation):
-            path = getattr(annotation, field.name)
-            if isinstance(path, Path):
-                for part in (annotation.name.encode(), field.name.encode(), path.read_bytes()):
-                    digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest
 
 
 def versions() -> dict[str, str]:

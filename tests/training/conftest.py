@@ -7,6 +7,8 @@ import torch
 from child_runs import end, start_python
 from drawing import discs, photograph
 
+from deepsplit_core.images import write_png
+
 TINY = """
 seed = 1
 view = 32
@@ -79,6 +81,18 @@ def write_folder(folder, n):
 def data(tmp_path):
     """A folder of six annotated images."""
     return write_folder(tmp_path / "drawn", 6)
+
+
+@pytest.fixture
+def masks(data):
+    """The same folder with one mask for each cell, `labels/NAME/*.png`."""
+    for path in list((data / "labels").iterdir()):
+        labels = tifffile.imread(path)
+        path.unlink()
+        path.with_suffix("").mkdir()
+        for value in range(1, labels.max() + 1):
+            write_png(path.with_suffix("") / f"{value}.png", (labels == value).astype(np.uint8) * 255)
+    return data
 
 
 @pytest.fixture

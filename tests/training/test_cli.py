@@ -73,6 +73,11 @@ def test_folders_are_divided_one_by_one(data, preset, tmp_path):
         assert [name.split("/")[0] for name in split[part]] == ["drawn", "other"]
 
 
+def test_one_mask_for_each_cell_is_trained_on(masks, preset, tmp_path):
+    assert train(masks, tmp_path / "run", preset, "--set", "separation_epochs=1") == 0
+    assert train(masks, tmp_path / "run", preset, "--set", "separation_epochs=1", "--resume") == 0
+
+
 def refused(capsys, *arguments):
     """The one line with which `train` refuses."""
     assert train(*arguments) == 1

@@ -39,3 +39,23 @@ def test_missing_and_further_images_matter(data, before):
     annotations = find_annotations(data)
     assert fingerprint(annotations[:-1]) != before
     assert fingerprint(annotations[:1] + annotations) != before
+
+
+def test_every_mask_of_a_cell_matters(masks):
+    before = fingerprint(find_annotations(masks))
+    one = masks / "labels" / "field3" / "1.png"
+    one.rename(one.with_name("7.png"))
+    renamed = fingerprint(find_annotations(masks))
+    one.with_name("7.png").unlink()
+    assert len({before, renamed, fingerprint(find_annotations(masks))}) == 3
+    shutil.copy(masks / "labels" / "field0" / "1.png", one)  # other bytes under the old name
+    assert fingerprint(find_annotations(masks)) != before
+
+
+def test_single_files_are_digested_as_ever(tmp_path):
+    """Runs are resumed and exported by later versions: what was written down must be found again."""
+    for kind in ("images", "labels"):
+        (tmp_path / "drawn" / kind).mkdir(parents=True)
+        (tmp_path / "drawn" / kind / "a.tif").write_bytes(kind.encode())
+    sha256 = "b3ff8212bb6f8acf249bc1e4600ea1663ce0ce948531c2b37d7ac3fe88c2f126"
+    assert fingerprint(find_annotations(tmp_path / "drawn")) == sha256
