@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -48,6 +49,11 @@ def _how_to_go_on(options: argparse.Namespace) -> str:
         return "No epoch was complete yet: start again with the same command."
     command = shlex.join([*(argument for argument in options.arguments if argument != "--resume"), "--resume"])
     return f"{options.output} holds the last complete epoch. Go on with: {program()} {command}"
+
+
+def named_folder(text: str) -> Path:
+    """Return a folder by its whole path, so that "." has a name; a link keeps its own, by which images are known."""
+    return Path(os.path.abspath(text))
 
 
 def divide(folders: list[Path], seed: int) -> dict[str, list[Annotation]]:
@@ -114,7 +120,7 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
         raise ValueError(f"Several data folders are named {twice}: images are known by folder and name. Rename one.")
     parts = divide(options.data, config.seed)
     names = {part: [annotation.name for annotation in chosen] for part, chosen in parts.items()}
-    split = {"folders": [str(folder.resolve()) for folder in options.data], **names}
+    split = {"folders": [str(folder) for folder in options.data], **names}
     if options.resume:
         _check_same_run(run, config, split)
         check_same_data(run / "config.json", parts)
@@ -139,8 +145,13 @@ def _check_same_run(run: Path, config: TrainConfig, split: dict[str, list[str]])
     saved = TrainConfig.from_dict(read_checkpoint(run / "checkpoint.pt")["config"])
     if saved != config:
         raise ValueError(f"{run} was made with other settings ({saved}): give the same, or another folder.")
-    if json.loads((run / "split.json").read_text()) != split:
+    if _without_links(json.loads((run / "split.json").read_text())) != _without_links(split):
         raise ValueError(f"{run} was made with other images: give the same --data, or another folder.")
+
+
+def _without_links(split: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return a division with the folders as runs of earlier versions wrote them."""
+    return {**split, "folders": [str(Path(folder).resolve()) for folder in split["folders"]]}
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -207,14 +218,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("prepare", help="check folders of annotated images, and write clean copies")
-    command.add_argument("--data", type=Path, nargs="+", required=True, help="folders with images/ and labels")
+    command.add_argument("--data", type=named_folder, nargs="+", required=True, help="folders with images/ and labels")
     command.add_argument("--output", type=Path, help="write a copy of each folder in here, under its name")
     command.add_argument("--repair", action="store_true", help="mend the copy, and leave out what cannot be mended")
     command.add_argument("--strict", action="store_true", help="refuse doubts, not faults alone")
     command.set_defaults(run_command=_prepare)
 
     command = commands.add_parser("inspect", help="draw cells, contact zone and weights over the images")
-    command.add_argument("--data", type=Path, nargs="+", required=True, help="folders with images/ and labels")
+    command.add_argument("--data", type=named_folder, nargs="+", required=True, help="folders with images/ and labels")
     command.add_argument("--output", type=Path, required=True, help="folder for the pictures, PNG")
     command.add_argument("--number", type=int, default=10, help="pictures of each folder (default: %(default)s)")
     command.add_argument(
@@ -223,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run_command=_inspect)
 
     command = commands.add_parser("train", help="train a network on annotated images")
-    command.add_argument("--data", type=Path, nargs="+", required=True, help="folders with images/ and labels/")
+    command.add_argument("--data", type=named_folder, nargs="+", required=True, help="folders with images/ and labels/")
     command.add_argument("--output", type=Path, required=True, help="folder of the run")
     command.add_argument("--preset", default="nuclei", help="name of a preset, or a TOML file (default: %(default)s)")
     command.add_argument(

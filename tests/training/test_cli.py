@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,6 +63,28 @@ def test_division_is_written_down(data, preset, tmp_path):
     assert sorted(a.name for part in parts.values() for a in part) == [f"drawn/field{i}" for i in range(6)]
     split = json.loads((tmp_path / "run" / "split.json").read_text())
     assert {part: [a.name for a in found] for part, found in parts.items()} == {p: split[p] for p in parts}
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["dot", "link"])
+def test_images_are_found_again_in_a_folder_of_another_name(data, preset, tmp_path, monkeypatch, link):
+    if link:
+        (tmp_path / "link").symlink_to(data)
+    monkeypatch.chdir(tmp_path if link else data)
+    command = [Path("link" if link else "."), tmp_path / "run", preset, "--set", "separation_epochs=1"]
+    assert train(*command) == 0
+    assert train(*command, "--resume") == 0
+    monkeypatch.chdir("/")
+    names = [a.name for part in read_split(tmp_path / "run").values() for a in part]
+    assert sorted(names) == [f"{'link' if link else 'drawn'}/field{i}" for i in range(6)]
+
+
+def test_run_of_an_earlier_version_is_resumed(data, preset, tmp_path):
+    """It wrote its folders without links."""
+    (tmp_path / "linked").symlink_to(tmp_path)
+    assert train(tmp_path / "linked" / "drawn", tmp_path / "run", preset) == 0
+    path = tmp_path / "run" / "split.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "folders": [str(data)]}))
+    assert train(tmp_path / "linked" / "drawn", tmp_path / "run", preset, "--resume") == 0
 
 
 def test_folders_are_divided_one_by_one(data, preset, tmp_path):
