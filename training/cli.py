@@ -169,9 +169,13 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from .export import export, read_about
+    from .export import check_output, export, read_about
+    from .provenance import check_same_data
 
-    parts, about = read_split(options.run), read_about(options.about)
+    about = read_about(options.about)
+    check_output(options.output, options.about)
+    parts = read_split(options.run)
+    check_same_data(options.run / "config.json", parts)
     export(options.run, parts, about, options.output, options.one_pass, options.last)
 
 
@@ -254,7 +258,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("export", help="choose thresholds, measure, and write the weights file")
     command.add_argument("run", type=Path, help="folder of a finished run")
     command.add_argument("--about", type=Path, required=True, help="JSON: name, description and data of the card")
-    command.add_argument("--output", type=Path, required=True, help="the weights file, NAME.safetensors")
+    command.add_argument(
+        "--output", type=Path, required=True, help="the weights file, NAME.safetensors; its card goes into NAME.json"
+    )
     command.add_argument(
         "--one-pass", action="store_true", help="of a run with freeze_trunk = false: take both outputs from stage 2"
     )

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from deepsplit_core.config import SplittingConfig
+from deepsplit_core.images import with_replacement
 from deepsplit_core.quantisation import is_statistic, observed
 from deepsplit_core.weights import Card, Model, write
 
@@ -97,7 +98,7 @@ def export(
     )
     sha256 = write(output, card, {**tensors, **activation_statistics(model, parts["train"])})
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
-    (output.with_suffix(".json")).write_text(card.to_json())
+    with_replacement(output.with_suffix(".json"), lambda part: part.write_text(card.to_json(), encoding="utf-8"))
     return card
 
 
@@ -123,8 +124,27 @@ def activation_statistics(model: Model, annotations: Sequence[Annotation]) -> di
 
 def read_about(path: Path) -> dict[str, Any]:
     """Read name, description, data sets and known failures of a card from a JSON file; the last need not be there."""
-    about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON file ({error}): mend it.") from error
+    if not isinstance(about, dict):
+        raise ValueError(f'{path} is no JSON object: expected {{"name": ..., "description": ..., "data": ...}}.')
     missing = sorted({"name", "description", "data"} - set(about))
     if missing:
         raise ValueError(f"{path} lacks {missing}: a weights file says what it is and what it was trained on.")
+    for key in ("name", "description", "known_failures"):
+        if not isinstance(about.get(key, ""), str):
+            raise ValueError(f"{path}: {key} is {about[key]!r}, but it must be a text.")
+    if not isinstance(about["data"], list) or not all(isinstance(entry, dict) for entry in about["data"]):
+        raise ValueError(f"{path}: data is {about['data']!r}, but it must be a list of JSON objects, one a data set.")
     return about
+
+
+def check_output(output: Path, about: Path) -> None:
+    """Raise ValueError where the weights file and its card could not be written, before hours of choosing."""
+    if output.suffix != ".safetensors" or not output.parent.is_dir():
+        raise ValueError(f"--output is {output}, but it must be NAME.safetensors in a folder that exists.")
+    card = output.with_suffix(".json")
+    if card.exists() and card.samefile(about):
+        raise ValueError(f"The card of {output} would be written over {about}: give another --output.")

@@ -251,6 +251,36 @@ def test_folder_that_is_no_run(tmp_path, wired_weights, capsys, command):
     assert "is no folder of a run" in capsys.readouterr().err
 
 
+def test_export_of_changed_images_is_refused(data, preset, tmp_path, capsys):
+    """Thresholds and scores would be of other images than the card says."""
+    assert train(data, tmp_path / "run", preset) == 0
+    labels = read_image(data / "labels" / "field0.tif")
+    tifffile.imwrite(data / "labels" / "field0.tif", np.where(labels == 1, 0, labels))
+    (tmp_path / "about.json").write_text(json.dumps(ABOUT))
+    output = tmp_path / "drawn.safetensors"
+    where = ["--about", str(tmp_path / "about.json"), "--output", str(output)]
+    assert main(["export", str(tmp_path / "run"), *where]) == 1
+    assert "images or labels have changed since" in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("drawn.pt", "must be NAME.safetensors in a folder that exists"),
+        ("new/drawn.safetensors", "must be NAME.safetensors in a folder that exists"),
+        ("about.safetensors", "would be written over"),
+    ],
+)
+def test_export_says_at_once_that_it_could_not_write(tmp_path, capsys, output, message):
+    """Before anything is read of the run, which is none here."""
+    about = tmp_path / "about.json"
+    about.write_text(json.dumps(ABOUT))
+    assert main(["export", str(tmp_path), "--about", str(about), "--output", str(tmp_path / output)]) == 1
+    assert message in capsys.readouterr().err
+    assert json.loads(about.read_text()) == ABOUT
+
+
 def test_image_that_is_gone_is_named(data, preset, tmp_path, wired_weights, capsys):
     assert train(data, tmp_path / "run", preset) == 0
     for kind in ("images", "labels"):

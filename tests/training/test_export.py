@@ -188,3 +188,19 @@ def test_about_is_complete_or_refused(tmp_path):
     path.write_text(json.dumps({"name": "drawn"}))
     with pytest.raises(ValueError, match=r"about\.json lacks \['data', 'description'\]"):
         read_about(path)
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"about\.json is no JSON file"):
+        read_about(path)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match=r"about\.json is no JSON object"):
+        read_about(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("name", 1), ("description", None), ("known_failures", []), ("data", {}), ("data", ["drawn"])]
+)
+def test_about_has_what_a_card_takes(tmp_path, key, value):
+    path = tmp_path / "about.json"
+    path.write_text(json.dumps({**ABOUT, key: value}))
+    with pytest.raises(ValueError, match=rf"about\.json: {key} is .*, but it must be"):
+        read_about(path)
