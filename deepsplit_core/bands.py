@@ -48,6 +48,16 @@ def areas_of(labels: np.ndarray) -> np.ndarray:
     return areas
 
 
+def typical_area(areas: np.ndarray) -> float:
+    """Return the area of the cell in which a typical pixel of a cell lies, from those of `areas_of`; 0 without cells.
+
+    The median over pixels, not over cells: pieces of cells and dust, of which there may be many, have few of them.
+    """
+    ascending = np.sort(areas[1:])
+    half = np.searchsorted(np.cumsum(ascending), ascending.sum() / 2)
+    return float(ascending[half]) if ascending.any() else 0.0
+
+
 def renumber(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Replace each label of a (Y, X) int32 array by ``numbers[label]`` in place, and return the array."""
     for rows in bands(labels.shape):  # numpy makes a second image otherwise

@@ -72,7 +72,7 @@ def _segment(options: argparse.Namespace) -> int:
             write_labels(options.output / f"{path.stem}_labels.tif", labels)
             if options.overlay:
                 write_png(options.output / f"{path.stem}_overlay.png", draw_overlay(image, labels))
-            is_estimated = prediction.card.preprocessing.diameter and not config.diameter
+            is_estimated = prediction.scale != 1 and not config.diameter
             size = f", seen as {prediction.scale * prediction.card.diameter:.0f} pixels across" if is_estimated else ""
             tqdm.write(f"{path}: {labels.max()} cells{size}")
         except (OSError, ValueError, MemoryError) as error:

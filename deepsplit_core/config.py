@@ -155,6 +155,10 @@ class SplittingConfig(Config):
         A foreground pixel is contact between two cells from this separation probability on.
     smallest_cell : float
         Segments with a smaller area are dropped.
+    smallest_share : float
+        But none with at least this share of the area of the image's typical cell (`bands.typical_area`), so that
+        cells which are all small are kept; 1: `smallest_cell` alone counts. Where the typical cell is smaller than
+        `smallest_cell` itself there is nothing but dust.
     largest_hole : float
         Holes inside one cell are filled up to this area.
     watershed : bool
@@ -173,6 +177,7 @@ class SplittingConfig(Config):
     segmentation_threshold: float = 0.5
     separation_threshold: float = 0.5
     smallest_cell: float = 20.0
+    smallest_share: float = 0.25
     largest_hole: float = 100.0
     watershed: bool = True
     longest_cut: float = 8.0
@@ -186,6 +191,7 @@ class SplittingConfig(Config):
         self._require(0 <= self.separation_threshold <= 1, "separation_threshold", "0 to 1")
         for field in ("smallest_cell", "largest_hole", "longest_cut", "neck"):
             self._require(getattr(self, field) >= 0, field, "at least 0")
+        self._require(0 <= self.smallest_share <= 1, "smallest_share", "0 to 1")
         self._require(self.seed_distance >= 1, "seed_distance", "at least 1 pixel")
 
     def scaled(self, factor: float) -> SplittingConfig:
@@ -260,4 +266,6 @@ class SegmentConfig(Config):
         """
         names = {field.name for field in dataclasses.fields(SplittingConfig)}
         chosen = {name: value for name, value in self.to_dict().items() if name in names and value is not None}
+        if self.smallest_cell is not None:
+            chosen["smallest_share"] = 1.0  # what the user says holds for any image
         return dataclasses.replace(trained.scaled(scale), **chosen)

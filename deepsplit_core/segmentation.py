@@ -142,9 +142,10 @@ def predict(
 ) -> Prediction:
     """Run pre-processing and network.
 
-    A model that sees all cells at one size (`PreprocessingConfig.diameter`) looks at the image as it is, and once or
-    twice again at the size of the cells found, unless the config says how large they are. It finds that out where a
-    large image is brightest (`sizes.brightest_window`).
+    The network looks at the image as it is, and once or twice again at the size of the cells found, if the model does
+    not see those well (`sizes.estimated_scale`) and the config does not say how large they are. A model that sees all
+    cells at one size (`PreprocessingConfig.diameter`) finds that out where a large image is brightest
+    (`sizes.brightest_window`).
 
     Parameters
     ----------
@@ -169,12 +170,15 @@ def predict(
         probabilities, tile = np.zeros((2, *image.shape), np.float16), 0
     else:
         seen = preprocess(image, model.card.preprocessing, mask)
-        is_estimated = model.card.preprocessing.diameter and not config.diameter
-        window = brightest_window(seen if mask is None else seen * mask) if is_estimated else (slice(None), slice(None))
+        is_one_size = model.card.preprocessing.diameter > 0
+        is_estimated = not config.diameter and model.card.diameter > 0
+        window = slice(None), slice(None)
+        if is_one_size and is_estimated:
+            window = brightest_window(seen if mask is None else seen * mask)
         within = None if mask is None else mask[window]
         probabilities, tile = _look(seen[window], within, model, scale)
         for _ in range(LOOKS - 1 if is_estimated else 0):
-            better = estimated_scale(probabilities, model.card.splitting, scale, model.card.diameter)
+            better = estimated_scale(probabilities, model.card.splitting, scale, model.card.diameter, is_one_size)
             better = min(max(better, 1 / LARGEST_ESTIMATE), LARGEST_ESTIMATE)
             if better == scale:
                 break
@@ -229,7 +233,7 @@ def split_prediction(prediction: Prediction, config: SegmentConfig, seeds: Seeds
         raise ValueError(f"The seeds have the shape {seeds.labels.shape}, the image {shape}: they must be equal.")
     splitting = config.splitting(prediction.card.splitting, prediction.scale)
     if seeds is not None:  # a seed says that there is a cell, whatever the model's cells are like
-        splitting = dataclasses.replace(splitting, smallest_cell=config.smallest_cell or 0.0)
+        splitting = dataclasses.replace(splitting, smallest_cell=config.smallest_cell or 0.0, smallest_share=1.0)
     found = split(prediction.probabilities, splitting, None if seeds is None else seeds.labels)
     labels, _, touching, small = _inside(found, prediction.mask)
 

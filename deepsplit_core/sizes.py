@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bands import areas_of
+from .bands import areas_of, typical_area
 from .config import SplittingConfig
-from .splitting import split
+from .splitting import find_segments, split
 
-NEAR = 1.25  # a cell that differs less in size is seen as well
+NEAR = 1.25  # a model that sees all cells at one size sees those as well that differ less
+FAR = 2.0  # any other model sees cells up to so many times as large as well
 WINDOW = 1024  # pixels: a large image is judged by a part of this side
 
 
 def typical_diameter(labels: np.ndarray) -> float:
     """Return the diameter of a disc as large as the cell in which a typical pixel of a cell lies; 0 without cells.
 
-    The median over pixels, not over cells: pieces of cells, of which there are many where a network sees the cells
-    far too large, have few of them.
-
     Parameters
     ----------
     labels : (Y, X) integer array
         0 = background, every other value one cell.
     """
-    areas = np.sort(areas_of(labels)[1:])
-    half = np.searchsorted(np.cumsum(areas), areas.sum() / 2)
-    return float(np.sqrt(4 / np.pi * areas[half])) if areas.any() else 0.0
+    return float(np.sqrt(4 / np.pi * typical_area(areas_of(labels))))
 
 
 def brightest_window(image: np.ndarray, side: int = WINDOW) -> tuple[slice, slice]:
@@ -41,8 +37,10 @@ def brightest_window(image: np.ndarray, side: int = WINDOW) -> tuple[slice, slic
     return max(parts, key=lambda part: float(image[part].mean()))
 
 
-def estimated_scale(probabilities: np.ndarray, splitting: SplittingConfig, scale: float, diameter: float) -> float:
-    """Return how many pixels of the image stand for one of the model's, judged by the cells found so far.
+def estimated_scale(
+    probabilities: np.ndarray, splitting: SplittingConfig, scale: float, diameter: float, is_one_size: bool
+) -> float:
+    """Return how many pixels of the image should stand for one of the model's, judged by the cells found so far.
 
     Parameters
     ----------
@@ -50,10 +48,17 @@ def estimated_scale(probabilities: np.ndarray, splitting: SplittingConfig, scale
     splitting : SplittingConfig
         The model's own.
     scale : float
-        With which the probabilities were found. It is returned where there is no cell, or little would change.
+        With which the probabilities were found. It is returned where there is no cell, or the model sees those well.
     diameter : float
         The model's, in pixels.
+    is_one_size : bool
+        The model sees all cells at one size. Any other one sees well what is small: an image has no more detail than
+        it has, and enlarging it takes long.
     """
-    found = typical_diameter(split(probabilities, splitting.scaled(scale)).labels)
-    estimate = found / diameter
-    return estimate if found and not 1 / NEAR < estimate / scale < NEAR else scale
+    lowest, highest = (1 / NEAR, NEAR) if is_one_size else (0, FAR)
+    splitting = splitting.scaled(scale)
+    # Before the watershed, which takes most of the time, cells are larger.
+    if not is_one_size and typical_diameter(find_segments(probabilities, splitting)[0]) < highest * scale * diameter:
+        return scale
+    found = typical_diameter(split(probabilities, splitting).labels) / diameter
+    return found if found and not lowest < found / scale < highest else scale

@@ -6,12 +6,13 @@ little memory beside its input and output.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
-from .bands import areas_of, bands, is_at_least, renumber
+from .bands import areas_of, bands, is_at_least, renumber, typical_area
 from .config import SplittingConfig
 from .outlines import borders
 from .seeding import grow_seeds
@@ -53,15 +54,14 @@ def split(probabilities: np.ndarray, config: SplittingConfig, seeds: np.ndarray 
         One cell for each, of the same number, and no other. They decide alone what is a cell: the watershed by shape
         is not used, and contact pixels belong to the cells.
     """
-    foreground = is_at_least(probabilities[0], config.segmentation_threshold)
-    contact = foreground & is_at_least(probabilities[1], config.separation_threshold)
-    if seeds is None:
-        segments = label_segments(foreground ^ contact)
-    else:
-        segments = grow_seeds(seeds, foreground, probabilities[1])
-    del foreground
+    segments, contact = find_segments(probabilities, config, seeds)
     fill_holes(segments, config.largest_hole)
-    labels = drop_small(segments, config.smallest_cell)
+    areas = areas_of(segments)
+    typical = typical_area(areas)
+    if typical >= config.smallest_cell:  # no dust alone
+        smallest = min(config.smallest_cell, config.smallest_share * typical)
+        config = dataclasses.replace(config, smallest_cell=smallest)
+    labels = drop_small(segments, areas, config.smallest_cell)
     small = np.subtract(segments, labels, out=segments)
     if seeds is not None:
         return Split(labels, len(borders(labels).pairs), labels, small)
@@ -78,6 +78,20 @@ def split(probabilities: np.ndarray, config: SplittingConfig, seeds: np.ndarray 
     small[labels > 0] = 0
     renumber(labels, _numbers(labels))
     return Split(labels, n_cuts, labels, small)
+
+
+def find_segments(
+    probabilities: np.ndarray, config: SplittingConfig, seeds: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Intersect segmentation and separation (paper, 4.1): (Y, X) int32 segments, and the (Y, X) bool contact pixels.
+
+    Arguments as in `split`.
+    """
+    foreground = is_at_least(probabilities[0], config.segmentation_threshold)
+    contact = foreground & is_at_least(probabilities[1], config.separation_threshold)
+    if seeds is None:
+        return label_segments(foreground ^ contact), contact
+    return grow_seeds(seeds, foreground, probabilities[1]), contact
 
 
 def label_segments(mask: np.ndarray) -> np.ndarray:
@@ -113,9 +127,8 @@ def fill_holes(labels: np.ndarray, largest_hole: float) -> None:
     flat[pixels] = filling[pieces]
 
 
-def drop_small(labels: np.ndarray, smallest: float) -> np.ndarray:
-    """Set segments with fewer than `smallest` pixels to background; the numbers of the others stay."""
-    areas = areas_of(labels)
+def drop_small(labels: np.ndarray, areas: np.ndarray, smallest: float) -> np.ndarray:
+    """Set segments with areas (n + 1,) of less than `smallest` pixels to background; the numbers of the others stay."""
     return np.where(areas >= smallest, np.arange(areas.size), 0).astype(np.int32)[labels]
 
 

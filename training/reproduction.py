@@ -184,6 +184,7 @@ def predict(networks: Sequence[UNet], annotations: Sequence[Annotation], config:
 
 def count(predicted: Sequence[Predicted], splitting: SplittingConfig) -> dict[str, Scores]:
     """Count after each step of the paper: intersection (4.1), holes and small segments, watershed (3.2)."""
+    splitting = dataclasses.replace(splitting, smallest_share=1.0)  # the paper knows one size alone
     cleaned = dataclasses.replace(splitting, watershed=False)
     intersected = dataclasses.replace(cleaned, smallest_cell=0.0, largest_hole=0.0, contact_to_cells=False)
     settings = {"intersected": intersected, "cleaned": cleaned, "post-processed": splitting}

@@ -77,7 +77,7 @@ def test_split_with_seeds_keeps_numbers_and_fills_holes():
     assert split(probabilities, FLAT, seeds).labels[2, 3] == 0
     filled = split(probabilities, SplittingConfig(smallest_cell=0, largest_hole=1), seeds)
     assert filled.labels[2, 3] == 7
-    dropped = split(probabilities, SplittingConfig(smallest_cell=10, largest_hole=0), seeds)
+    dropped = split(probabilities, SplittingConfig(smallest_cell=10, smallest_share=1, largest_hole=0), seeds)
     assert np.unique(dropped.labels).tolist() == [0, 7]
     assert np.unique(dropped.small).tolist() == [0, 3]
 

@@ -1,5 +1,7 @@
 """The whole flow, on a network whose answer is known: cells are brighter than 0.3, contact is grey 0.6."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from drawing import as_sets, contact, disc, discs, grid_of_pairs, photograph
@@ -257,10 +259,10 @@ def test_seeds_of_another_shape_are_refused(wired_weights):
 # Expected diameter
 
 
-@pytest.mark.parametrize("diameter", [5, 10, 20, 33])
+@pytest.mark.parametrize("diameter", [10, 20, 40, 66])
 def test_diameter_rescales_for_the_network_and_back(wired_weights, diameter):
-    """Cells of any diameter look to the network as those it was trained on (10 pixels)."""
-    scale = diameter / 10
+    """Cells of any diameter look to the network as those it was trained on (20 pixels)."""
+    scale = diameter / 20
     circles = [(y * scale, x * scale, 5 * scale) for y, x in ((10, 10), (10, 30), (30, 12), (28, 34))]
     truth = discs((round(41 * scale), round(47 * scale)), circles)
     result = run((truth > 0).astype(np.float32), wired_weights, diameter=diameter)
@@ -282,28 +284,28 @@ def test_network_sees_the_rescaled_image(wired_weights, monkeypatch):
         return original(network, image, *rest)
 
     monkeypatch.setattr(inference, "predict_in_memory", spy)
-    run(drawn(PAIR), wired_weights, diameter=20)
-    run(drawn(PAIR), wired_weights, diameter=5)
+    run(drawn(PAIR), wired_weights, diameter=40)
+    run(drawn(PAIR), wired_weights, diameter=10)
     run(drawn(PAIR), wired_weights)
     assert seen == [(20, 30), (80, 120), (40, 60)]
 
 
 def test_sizes_of_the_card_follow_the_diameter_and_those_of_the_user_do_not(wired_weights):
-    # The card's smallest cell is 5 pixels at a diameter of 10: 20 pixels at 20.
+    # The card's smallest cell is 5 pixels at a diameter of 20: 20 pixels at 40.
     image = np.zeros((60, 60), np.float32)
     image[4:8, 4:8] = image[20:40, 20:40] = 1  # 16 and 400 pixels
     assert run(image, wired_weights).labels.max() == 2
-    assert run(image, wired_weights, diameter=20).labels.max() == 1
-    assert run(image, wired_weights, diameter=20, smallest_cell=5).labels.max() == 2
+    assert run(image, wired_weights, diameter=40).labels.max() == 1
+    assert run(image, wired_weights, diameter=40, smallest_cell=5).labels.max() == 2
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 400)])
 def test_shrinking_leaves_a_pixel_at_least(wired_weights, shape):
     image = np.random.default_rng(0).random(shape)
-    assert run(image, wired_weights, diameter=100).labels.shape == shape
+    assert run(image, wired_weights, diameter=200).labels.shape == shape
 
 
-@pytest.mark.parametrize("diameter", [101, float("inf"), 1e9])
+@pytest.mark.parametrize("diameter", [201, float("inf"), 1e9])
 def test_diameter_far_from_the_cards_is_refused(wired_weights, diameter):
     """An image is not enlarged until memory ends, nor shrunk to a single pixel."""
     with pytest.raises(ValueError, match="diameter"):
@@ -484,9 +486,22 @@ def test_a_given_diameter_is_not_estimated(one_size, looks):
     assert looks == [(90, 60)]
 
 
-def test_sizes_are_not_estimated_for_other_models(wired_weights, looks):
-    assert run(drawn(discs((180, 120), [(60, 60, 40)])), wired_weights).prediction.scale == 1
-    assert len(looks) == 1
+@pytest.mark.parametrize(("radius", "scale"), [(28, 2.8), (18, 1), (4, 1)])
+def test_another_model_looks_again_at_what_is_more_than_twice_as_large(wired_weights, looks, radius, scale):
+    """Its cells have 20 pixels."""
+    image = drawn(discs((180, 120), [(40, 40, radius), (130, 70, radius)]))
+    found = run(image, wired_weights)
+    assert found.prediction.scale == pytest.approx(scale, rel=0.05)
+    assert found.labels.max() == 2
+    assert len(looks) == (1 if scale == 1 else 2)
+
+
+def test_the_users_smallest_cell_holds_for_any_image(wired_weights):
+    image = drawn(discs((80, 120), [(20, 20, 5), (20, 60, 5), (50, 60, 3)]))
+    card = dataclasses.replace(read_card(wired_weights).splitting, smallest_cell=40)
+    assert SegmentConfig().splitting(card, 1).smallest_share == 0.25
+    assert run(image, wired_weights, smallest_cell=40).labels.max() == 2
+    assert run(image, wired_weights, smallest_cell=20).labels.max() == 3
 
 
 def test_estimates_have_an_end(one_size, looks):

@@ -6,6 +6,7 @@ from drawing import discs, perfect_probabilities
 
 from deepsplit_core.config import SplittingConfig
 from deepsplit_core.sizes import brightest_window, estimated_scale, typical_diameter
+from deepsplit_core.splitting import label_segments
 
 SPLITTING = SplittingConfig(smallest_cell=5, largest_hole=10, longest_cut=4, seed_distance=3)
 DISCS = discs((80, 80), [(20, 20, 16), (60, 58, 16)])
@@ -31,17 +32,32 @@ def test_no_cell_has_no_diameter():
 
 @pytest.mark.parametrize(("diameter", "scale"), [(8, 4.0), (16, 2.0), (30, 1.0), (36, 1.0), (64, 0.5)])
 def test_scale_brings_cells_to_the_models_diameter_unless_they_are_near_it(diameter, scale):
-    found = estimated_scale(perfect_probabilities(DISCS), SPLITTING, 1.0, diameter)
+    found = estimated_scale(perfect_probabilities(DISCS), SPLITTING, 1.0, diameter, is_one_size=True)
     assert found == pytest.approx(scale, rel=0.03)
+
+
+@pytest.mark.parametrize(("diameter", "scale"), [(8, 4.0), (15, 32 / 15), (17, 1.0), (36, 1.0), (64, 1.0)])
+def test_a_model_of_many_sizes_looks_again_at_what_is_more_than_twice_as_large(diameter, scale):
+    found = estimated_scale(perfect_probabilities(DISCS), SPLITTING, 1.0, diameter, is_one_size=False)
+    assert found == pytest.approx(scale, rel=0.03)
+
+
+def test_clumps_that_the_watershed_cuts_are_not_taken_for_large_cells():
+    mask = (discs((40, 100), [(20, 15 + 11 * k, 6) for k in range(7)]) > 0).astype(float)
+    config = SplittingConfig(smallest_cell=5, longest_cut=8, seed_distance=4, neck=0.9)
+    probabilities = np.stack([mask, np.zeros_like(mask)])
+    assert typical_diameter(label_segments(mask > 0)) > 2 * 12
+    assert estimated_scale(probabilities, config, 1.0, 12, is_one_size=False) == 1.0
 
 
 def test_scale_stays_where_it_was_right():
     """Cells of 32 pixels, seen by a model of 8 at a scale of 3.5."""
-    assert estimated_scale(perfect_probabilities(DISCS), SPLITTING, 3.5, 8) == 3.5
+    assert estimated_scale(perfect_probabilities(DISCS), SPLITTING, 3.5, 8, is_one_size=True) == 3.5
 
 
-def test_no_cell_leaves_the_scale():
-    assert estimated_scale(np.zeros((2, 30, 30)), SPLITTING, 1.7, 30) == 1.7
+@pytest.mark.parametrize("is_one_size", [True, False])
+def test_no_cell_leaves_the_scale(is_one_size):
+    assert estimated_scale(np.zeros((2, 30, 30)), SPLITTING, 1.7, 30, is_one_size) == 1.7
 
 
 @pytest.mark.parametrize(("at", "rows", "columns"), [((5, 5), (0, 16), (0, 16)), ((39, 20), (24, 40), (8, 24))])

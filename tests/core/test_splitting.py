@@ -142,9 +142,36 @@ def test_holes_of_several_cells_are_filled_with_their_own_labels():
 
 def test_segments_below_the_limit_are_dropped_and_those_at_it_stay():
     labels = picture("11.222.3 ...22..3 .......3")
-    assert set(np.unique(drop_small(labels, 3)).tolist()) == {0, 2, 3}
-    assert set(np.unique(drop_small(labels, 3.5)).tolist()) == {0, 2}
-    assert not drop_small(labels, 6).any()
+    areas = np.bincount(labels.ravel())
+    assert set(np.unique(drop_small(labels, areas, 3)).tolist()) == {0, 2, 3}
+    assert set(np.unique(drop_small(labels, areas, 3.5)).tolist()) == {0, 2}
+    assert not drop_small(labels, areas, 6).any()
+
+
+SIZES = discs((60, 90), [(12, 12, 4), (12, 32, 4), (12, 52, 4), (12, 72, 2.3), (40, 12, 1.5), (40, 40, 4)])
+
+
+@pytest.mark.parametrize(
+    ("smallest_cell", "share", "n"),
+    [
+        (30, 0.25, 5),  # cells of 49 pixels: one of 21 is kept, one of 9 is not
+        (30, 1, 4),  # the smallest cell alone counts
+        (30, 0.1, 6),
+        (10, 0.9, 5),  # it is no other limit
+        (60, 0.25, 0),  # nothing but dust
+    ],
+)
+def test_of_small_cells_smaller_ones_are_kept(smallest_cell, share, n):
+    config = SplittingConfig(smallest_cell=smallest_cell, smallest_share=share, watershed=False)
+    assert split(probabilities_of(SIZES > 0), config).labels.max() == n
+
+
+def test_cells_are_small_beside_the_one_in_which_most_pixels_lie():
+    """A hundred specks beside a cell do not make it usual to be a speck."""
+    mask = disc((60, 60), (30, 30), 12)
+    mask[1::6, 1::6] = True
+    config = SplittingConfig(smallest_cell=100, smallest_share=0.25, watershed=False)
+    assert split(probabilities_of(mask), config).labels.max() == 1
 
 
 # The watershed

@@ -59,7 +59,7 @@ def card_of(network, config=None, **values):
         "network": config or ModelConfig("deepsplit", base_width=2, n_levels=3, dropout=0.0),
         "preprocessing": PreprocessingConfig("percentile", low=0, high=100),
         "splitting": SplittingConfig(smallest_cell=5, largest_hole=10, longest_cut=4, seed_distance=3),
-        "diameter": 10.0,
+        "diameter": 20.0,
     }
     return Card(**{**defaults, **values})
 

@@ -140,8 +140,8 @@ def test_probabilities_are_the_networks_own_at_full_size(run_on, wired_weights):
 
     image = IMAGE * np.float32(0.4)  # never as bright as 1
     image[0, 0] = 1
-    workspace = run_on(image, wants_probabilities=True, diameter=20.0)
-    config = deepsplit_core.SegmentConfig(model=str(wired_weights), diameter=20.0)
+    workspace = run_on(image, wants_probabilities=True, diameter=40.0)
+    config = deepsplit_core.SegmentConfig(model=str(wired_weights), diameter=40.0)
     expected = deepsplit_core.predict(image, config).probabilities
     for name, plane in (("CellProbability", expected[0]), ("ContactProbability", expected[1])):
         kept_image = workspace.image_set.get_image(name)

@@ -233,7 +233,7 @@ def test_the_smallest_object_is_given_by_its_diameter(run_on):
 def test_the_diameter_rescales_and_labels_come_back_at_full_size(run_on):
     circles = [(30, 30, 12), (30, 80, 12), (80, 50, 12)]
     drawn = discs((110, 110), circles)
-    labels = nuclei(run_on((drawn > 0).astype(np.float32), diameter=25.0)).segmented
+    labels = nuclei(run_on((drawn > 0).astype(np.float32), diameter=50.0)).segmented
     assert labels.shape == drawn.shape
     assert labels.max() == 3
     for label in (1, 2, 3):
