@@ -182,11 +182,6 @@ def _export(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from .report import write_report
 
-    if options.model is None:
-        raise ValueError(
-            "A report is of a weights file, which holds the thresholds: make one by `python -m training export "
-            f"{options.run} --about ABOUT.json --output NAME.safetensors`, then add --model NAME.safetensors."
-        )
     output = options.output or options.run / "report.html"
     write_report(options.run, read_split(options.run), options.model, output)
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
@@ -277,7 +272,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("report", help="write a page from which to judge a weights file")
     command.add_argument("run", type=Path, help="folder of the run")
-    command.add_argument("--model", type=Path, help="the weights file that was exported from the run")
+    command.add_argument("--model", type=Path, required=True, help="the weights file that export made of the run")
     command.add_argument("--output", type=Path, help="the page (default: report.html in the run's folder)")
     command.set_defaults(run_command=_report)
 

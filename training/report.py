@@ -36,6 +36,7 @@ MEANINGS = {
     "segmentation_threshold": "a pixel is cell from this probability on",
     "separation_threshold": "a pixel of a cell is contact between two cells from this probability on",
     "smallest_cell": "smaller cells are dropped, square pixels",
+    "smallest_share": "but none with at least this share of the area of the image's typical cell",
     "largest_hole": "holes in a cell up to this size are filled, square pixels",
     "watershed": "what is still merged is cut along short borders",
     "longest_cut": "borders up to this length are cut, pixels",
@@ -110,7 +111,9 @@ def page_values(
     """Return what stands in the template's places, as HTML."""
     card, history = model.card, read_csv(run / "metrics.csv")
     comparison = compare(predicted, card.splitting)
-    warnings = [*notes(judged, history), *differences(comparison, card.metrics["test"])]
+    weights = card.training.get("weights", "of the best epoch")
+    is_last_kept = weights == "of the last epoch"
+    warnings = [*notes(judged, history, is_last_kept), *differences(comparison, card.metrics["test"])]
     origin = json.loads((run / "config.json").read_text(encoding="utf-8"))
     settings = dict(flat(card.training["config"]))
     splitting = [(name, value, MEANINGS[name]) for name, value in card.splitting.to_dict().items()]
@@ -125,7 +128,8 @@ def page_values(
         "images": images(judged),
         "n_test": str(len(judged)),
         "per_image": table(("image", *TITLES), [(i.annotation.name, *score_cells(i.scores.to_dict())) for i in judged]),
-        "curves": data_uri(draw_curves(history)),
+        "curves": data_uri(draw_curves(history, is_last_kept)),
+        "weights": html.escape(str(weights)),
         "n_validation": str(len(parts["validation"])),
         "validation_ap": f"{card.metrics['validation_mean_ap']:.3f}",
         "diameter": f"{card.diameter:.1f}",
@@ -155,15 +159,16 @@ def summary(judged: Sequence[Judged], n_train: int) -> str:
     )
 
 
-def notes(judged: Sequence[Judged], history: Sequence[Row]) -> list[str]:
-    """Return what a reader should be warned of."""
+def notes(judged: Sequence[Judged], history: Sequence[Row], is_last_kept: bool = False) -> list[str]:
+    """Return what a reader should be warned of; where the last epoch is kept, it matters little which was the best."""
     found = []
     if len(judged) < FEW:
         found.append(
             f"Few test images ({len(judged)}): with others the scores may be quite different. "
             "Look at the pictures more than at the numbers."
         )
-    for stage in dict.fromkeys(row["stage"] for row in history):
+    stages = list(dict.fromkeys(row["stage"] for row in history))
+    for stage in stages[:-1] if is_last_kept else stages:
         rows = rows_of(history, stage)
         if best_epoch(rows) == len(rows) > 1:
             found.append(

@@ -24,3 +24,13 @@ def test_picture_has_a_column_for_each_stage():
     widths = [imageio.v2.imread(io.BytesIO(draw_curves(rows)), format="png").shape[1] for rows in (one, one + two)]
     assert widths[1] == 2 * widths[0]
     assert draw_curves(one) != draw_curves(rows_with("segmentation", [0.5, 0.1]))
+
+
+def test_last_epoch_is_marked_where_it_was_kept(monkeypatch):
+    """Of the last stage alone: it began with the best epoch of the one before."""
+    lines = []
+    monkeypatch.setattr("matplotlib.axes.Axes.axvline", lambda self, x, **_: lines.append(x))
+    history = rows_with("segmentation", [0.3, 0.4, 0.5]) + rows_with("separation", [0.3, 0.4])
+    draw_curves(history)
+    draw_curves(history, is_last_kept=True)
+    assert lines == [1, 1, 1, 1] + [1, 1, 2, 2]

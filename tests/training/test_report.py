@@ -73,17 +73,19 @@ def test_page_is_one_file_with_all_that_was_asked_for(exported, capsys):
 
 
 def test_weights_of_the_last_epoch_are_this_runs_too(exported, data, tmp_path):
-    run, _ = exported
+    run, first = exported
     last = tmp_path / "last.safetensors"
     export(run, split_annotations(find_annotations(data), seed=1), ABOUT, last, last=True)
-    assert main(["report", str(run), "--model", str(last)]) == 0
+    for weights, epoch in ((first, "best"), (last, "last")):
+        assert main(["report", str(run), "--model", str(weights)]) == 0
+        assert f"the weights are those of the {epoch} epoch" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_report_needs_the_weights_file_of_this_run(exported, wired_weights, capsys, tmp_path):
     run, _ = exported
-    capsys.readouterr()
-    assert main(["report", str(run)]) == 1
-    assert f"python -m training export {run}" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["report", str(run)])
+    assert "required: --model" in capsys.readouterr().err
     assert main(["report", str(run), "--model", str(wired_weights), "--output", str(tmp_path / "r.html")]) == 1
     assert f"does not hold the weights of {run}" in capsys.readouterr().err
     assert not (tmp_path / "r.html").exists()
@@ -126,6 +128,9 @@ def test_reader_is_warned_of_few_images_and_of_a_training_that_was_too_short(dat
         "The last epoch of stage segmentation was its best one",
     ]
     assert notes(many, [rows[1], rows[0]]) == []
+    assert notes(many, rows, is_last_kept=True) == []
+    stages = [*rows, *({**row, "stage": "separation", "cds": row["epoch"] / 9} for row in rows)]
+    assert [len(notes(many, stages, is_last_kept)) for is_last_kept in (False, True)] == [2, 1]
 
 
 def test_cells_of_tables_are_escaped():
