@@ -90,9 +90,9 @@ def _inspect(options: argparse.Namespace) -> None:
 
     if options.number < 1:
         raise ValueError(f"--number is {options.number}, but it must be at least 1.")
-    config = read_config(options.preset)
+    config = read_config(options.preset, options.set)
     for folder in options.data:
-        write_pictures(find_annotations(folder), config.targets, options.output, options.number)
+        write_pictures(find_annotations(folder), config, options.output, options.number)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -229,6 +229,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--number", type=int, default=10, help="pictures of each folder (default: %(default)s)")
     command.add_argument(
         "--preset", default="nuclei", help="whose targets: a preset or TOML file (default: %(default)s)"
+    )
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="in place of the preset's value: batch=4"
     )
     command.set_defaults(run_command=_inspect)
 

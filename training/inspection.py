@@ -19,7 +19,10 @@ from skimage.segmentation import find_boundaries
 from deepsplit_core.images import write_png
 
 from .annotations import Annotated, Annotation
-from .targets import TargetConfig, Targets, make_targets
+from .config import TrainConfig
+from .dataset import Sample, load_samples
+from .targets import Targets
+from .validation import spread
 
 CONTACT_COLOUR, UNKNOWN_COLOUR = (255, 0, 255), (40, 90, 255)
 SMALLEST_SIDE = 512  # smaller images are enlarged, so that single pixels can be seen
@@ -28,30 +31,33 @@ Part = str | tuple[int, int, int] | np.ndarray  # of a legend: a text, a colour,
 SWATCH = 14  # pixels: the height of the legend's letters and squares
 
 
-def write_pictures(
-    annotations: Sequence[Annotation], config: TargetConfig, output: Path, n_pictures: int
-) -> list[Path]:
-    """Write pictures of images spread evenly over the list; returns their files.
+def write_pictures(annotations: Sequence[Annotation], config: TrainConfig, output: Path, n_pictures: int) -> list[Path]:
+    """Write pictures of images spread evenly over the list, as training sees them; returns their files.
 
     Parameters
     ----------
     annotations : sequence of Annotation
-    config : TargetConfig
+    config : TrainConfig
     output : Path
         Folder for FOLDER_NAME.png.
     n_pictures : int
         At most this many.
     """
     output.mkdir(parents=True, exist_ok=True)
-    numbers = np.unique(np.linspace(0, len(annotations) - 1, min(n_pictures, len(annotations))).round().astype(int))
     paths = []
-    for annotation in (annotations[number] for number in numbers):
-        annotated = annotation.read()
-        targets = make_targets(annotated.labels, config, annotated.ignore)
+    for annotation in spread(annotations, n_pictures):
+        annotated, targets = parts_of(load_samples([annotation], config)[0])
         paths.append(output / f"{annotation.name.replace('/', '_')}.png")
         write_png(paths[-1], draw(annotated, targets))
         print(f"{paths[-1]}: {summary(annotated, targets)}", flush=True)
     return paths
+
+
+def parts_of(sample: Sample) -> tuple[Annotated, Targets]:
+    """Return what training learns from, as it is drawn; what nobody annotated has no weight."""
+    seg_mask, separation_mask, weight_map, separation_weights = sample.targets.numpy()
+    targets = Targets(seg_mask > 0, separation_mask > 0, weight_map, separation_weights)
+    return Annotated(sample.image[0].numpy(), sample.labels, weight_map == 0), targets
 
 
 def summary(annotated: Annotated, targets: Targets) -> str:

@@ -16,7 +16,7 @@ from deepsplit_core.splitting import split
 
 from .config import TrainConfig
 from .dataset import Sample
-from .distributed import joint, share_of
+from .distributed import Item, joint, share_of
 from .hardware import autocast, device_of, to_device
 from .losses import mean_loss
 from .schedule import Stage, loss_of, outputs
@@ -93,10 +93,10 @@ def probabilities(segmentation: Tensor, separation: Tensor | None, shape: tuple[
     return found[:, : shape[0], : shape[1]]
 
 
-def spread(samples: Sequence[Sample], n: int) -> list[Sample]:
-    """Return at most `n` samples, evenly spread over the list: all data sets have their share. 0: all."""
-    n = min(n or len(samples), len(samples))
-    return [samples[(2 * i + 1) * len(samples) // (2 * n)] for i in range(n)]
+def spread(items: Sequence[Item], n: int) -> list[Item]:
+    """Return at most `n` samples or images, evenly spread over the list: all data sets have their share. 0: all."""
+    n = min(n or len(items), len(items))
+    return [items[(2 * i + 1) * len(items) // (2 * n)] for i in range(n)]
 
 
 def middle(planes: np.ndarray, largest: int, multiple: int) -> np.ndarray:

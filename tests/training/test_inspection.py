@@ -7,7 +7,9 @@ from drawing import discs, photograph
 from deepsplit_core.images import read_image
 from training.annotations import Annotated, find_annotations
 from training.cli import main
-from training.inspection import CONTACT_COLOUR, GAP, SWATCH, UNKNOWN_COLOUR, draw, write_pictures
+from training.dataset import load_samples
+from training.inspection import CONTACT_COLOUR, GAP, SWATCH, UNKNOWN_COLOUR, draw, parts_of, write_pictures
+from training.settings import read_config
 from training.targets import TargetConfig, make_targets
 
 CONFIG = TargetConfig(class_balance=False)
@@ -85,18 +87,18 @@ def test_legend_below_has_the_colours_of_each_panel():
     assert (strip[:, -20:] == 255).all()  # nothing is cut off
 
 
-@pytest.mark.parametrize(("n_pictures", "chosen"), [(1, [0]), (2, [0, 5]), (3, [0, 2, 5]), (99, [0, 1, 2, 3, 4, 5])])
-def test_pictures_are_of_images_from_all_over_the_folder(data, tmp_path, n_pictures, chosen):
-    paths = write_pictures(find_annotations(data), CONFIG, tmp_path / "new" / "pictures", n_pictures)
+@pytest.mark.parametrize(("n_pictures", "chosen"), [(1, [3]), (2, [1, 4]), (3, [1, 3, 5]), (99, [0, 1, 2, 3, 4, 5])])
+def test_pictures_are_of_images_from_all_over_the_folder(data, config, tmp_path, n_pictures, chosen):
+    paths = write_pictures(find_annotations(data), config, tmp_path / "new" / "pictures", n_pictures)
     assert [path.name for path in paths] == [f"drawn_field{i}.png" for i in chosen]
     assert all(read_image(path).shape[-1] == 3 for path in paths)
 
 
 def test_command(ignoring, preset, tmp_path, capsys):
-    command = ["inspect", "--data", str(ignoring), "--output", str(tmp_path / "out"), "--number", "2"]
+    command = ["inspect", "--data", str(ignoring), "--output", str(tmp_path / "out"), "--number", "6"]
     assert main([*command, "--preset", str(preset)]) == 0
-    assert len(list((tmp_path / "out").iterdir())) == 2
-    first, second = capsys.readouterr().out.splitlines()
+    assert len(list((tmp_path / "out").iterdir())) == 6
+    first, second, *_ = capsys.readouterr().out.splitlines()
     assert "3 cells" in first
     assert "50 % ignored" in first
     assert "ignored" not in second
@@ -113,3 +115,19 @@ def test_command_takes_the_targets_of_the_preset(data, tmp_path, capsys):
         assert main([*command, "--preset", str(tmp_path / "t.toml")]) == 0
         lines.append(capsys.readouterr().out)
     assert lines[0] != lines[1]
+
+
+@pytest.mark.parametrize("setting", ["shrink=2.0", "diameter=30.0"])
+def test_targets_are_drawn_at_the_size_that_training_sees(data, preset, tmp_path, setting):
+    command = ["inspect", "--data", str(data), "--output", str(tmp_path), "--number", "1", "--preset", str(preset)]
+    assert main([*command, "--set", f"preprocessing.{setting}"]) == 0
+    config = read_config(str(preset), [f"preprocessing.{setting}"])
+    (sample,) = load_samples(find_annotations(data)[3:4], config)
+    assert sample.labels.shape != (48, 52)
+    assert np.array_equal(read_image(tmp_path / "drawn_field3.png"), draw(*parts_of(sample)))
+
+
+def test_what_nobody_annotated_is_drawn_as_such(ignoring, config):
+    annotated, targets = parts_of(load_samples(find_annotations(ignoring)[:1], config)[0])
+    assert np.array_equal(annotated.ignore, find_annotations(ignoring)[0].read().ignore)
+    assert targets.seg_mask.dtype == bool
