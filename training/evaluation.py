@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -45,6 +45,9 @@ class Predicted(NamedTuple):
     def split(self, config: SplittingConfig) -> np.ndarray:
         """Return the cells, (Y, X) int32, that settings in pixels of the model's images make of the probabilities."""
         return split(self.probabilities, config.scaled(self.scale)).labels
+
+
+Named = TypeVar("Named", Annotation, Predicted)
 
 
 def reference_model(path: Path, card: Card, tensors: dict[str, torch.Tensor]) -> Model:
@@ -110,10 +113,10 @@ def compare(predicted: Sequence[Predicted], config: SplittingConfig) -> dict[str
     }
 
 
-def by_folder(predicted: Sequence[Predicted]) -> dict[str, list[Predicted]]:
+def by_folder(images: Sequence[Named]) -> dict[str, list[Named]]:
     """Return the images of each data set."""
-    folders: dict[str, list[Predicted]] = {}
-    for image in predicted:
+    folders: dict[str, list[Named]] = {}
+    for image in images:
         folders.setdefault(image.name.split("/")[0], []).append(image)
     return folders
 

@@ -20,9 +20,10 @@ from .annotations import Annotation
 from .checkpoint import read_checkpoint
 from .config import TrainConfig
 from .dataset import cell_diameters
-from .evaluation import as_table, compare, predict_all, reference_model, tune, tune_for_sizes_found
+from .evaluation import as_table, by_folder, compare, predict_all, reference_model, tune, tune_for_sizes_found
 from .provenance import versions
 from .schedule import stages_of
+from .validation import spread
 
 IMAGES_OBSERVED = 40  # of each data folder
 
@@ -110,15 +111,11 @@ def activation_statistics(model: Model, annotations: Sequence[Annotation]) -> di
     model : Model
         In float32, not folded (`evaluation.reference_model`).
     annotations : sequence of Annotation
-        Of each folder `IMAGES_OBSERVED` are taken, evenly.
+        Of each folder at most `IMAGES_OBSERVED` are taken, evenly.
     """
-    folders: dict[str, list[Annotation]] = {}
-    for annotation in annotations:
-        folders.setdefault(annotation.name.split("/")[0], []).append(annotation)
     with observed(model.network):
-        for images in folders.values():
-            step = max(1, len(images) // IMAGES_OBSERVED)
-            predict_all(model, images[::step][:IMAGES_OBSERVED])
+        for images in by_folder(annotations).values():
+            predict_all(model, spread(images, IMAGES_OBSERVED))
     return {name: tensor for name, tensor in model.network.state_dict().items() if is_statistic(name)}
 
 

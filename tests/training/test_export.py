@@ -7,17 +7,18 @@ import json
 import numpy as np
 import pytest
 import torch
+from networks import random_network
 
 from deepsplit_core.config import TilingConfig
 from deepsplit_core.inference import predict
 from deepsplit_core.metrics import Scores
 from deepsplit_core.preprocessing import preprocess
 from deepsplit_core.quantisation import is_statistic
-from deepsplit_core.weights import build_network, read, read_card
+from deepsplit_core.weights import Model, build_network, read, read_card
 from training.annotations import find_annotations, split_annotations
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.dataset import load_samples
-from training.export import export, read_about
+from training.export import activation_statistics, export, read_about
 from training.history import make_row
 from training.loop import train
 
@@ -166,10 +167,21 @@ def test_thresholds_are_chosen_on_validation_images_alone(finished, parts, tmp_p
     assert seen == [annotation.name for annotation in parts["validation"]]
 
 
+@pytest.mark.parametrize(("n", "chosen"), [(3, [0, 1, 2]), (5, [0, 2, 4]), (6, [1, 3, 5])])
+def test_statistics_are_of_images_from_all_over_each_folder(parts, monkeypatch, n, chosen):
+    from training import export as module
+
+    seen = []
+    annotations = [dataclasses.replace(parts["test"][0], name=f"{folder}/{i}") for folder in "ab" for i in range(n)]
+    monkeypatch.setattr(module, "IMAGES_OBSERVED", 3)
+    monkeypatch.setattr(module, "predict_all", lambda _, images: seen.extend(image.name for image in images))
+    model = Model(random_network(), None, "", torch.device("cpu"), torch.float32)
+    activation_statistics(model, annotations)
+    assert seen == [f"{folder}/{i}" for folder in "ab" for i in chosen]
+
+
 def test_run_without_its_second_stage_is_no_finished_run(tmp_path, parts, config):
     """Its separation part was never trained: weights of it would cut cells at random."""
-    from networks import random_network
-
     run = tmp_path / "run"
     run.mkdir()
     network = random_network(dropout=0.2, normalisation="batch")
