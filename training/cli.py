@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _how_to_go_on(options: argparse.Namespace) -> str:
     if options.run_command is _reproduce:
         return f"Go on with the same command: {program()} {shlex.join(options.arguments)}"
+    if options.run_command in (_prepare, _inspect, _simulate) and options.output:
+        return f"{options.output} may be incomplete: remove what is new in it, and start again."
     if options.run_command is not _train:
         return "Nothing was written."
     if not (options.output / "checkpoint.pt").exists():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from child_runs import KILLED_AT_FILE, assert_same_run, command, lengthened, rows, wait_for
 
+from training import inspection, prepare
 from training.checkpoint import read_checkpoint
 from training.cli import main
 from training.stopping import Stopped, stoppable, unstoppable
@@ -104,6 +105,30 @@ def test_stop_before_the_first_epoch_says_to_start_again(start, data, preset, tm
     assert "Traceback" not in errors
     preset.write_text(preset.read_text().replace("epoch_steps = 1000", "epoch_steps = 1"))
     assert main(command(data, run, preset, "--resume")) == 0  # which a cluster's script adds in any case
+
+
+@POSIX
+@pytest.mark.parametrize("command", ["simulate", "prepare", "inspect", "look"])
+def test_stop_says_what_may_be_incomplete(data, tmp_path, monkeypatch, capsys, command):
+    """Each is stopped after its first file; `prepare` without an output writes none."""
+    images, output = ["--data", str(data)], ["--output", str(tmp_path / "out")]
+    arguments = {
+        "simulate": ["simulate", "--number", "2", "--size", "64", "--diameter", "12", *output],
+        "prepare": ["prepare", *images, *output],
+        "inspect": ["inspect", *images, *output],
+        "look": ["prepare", *images],
+    }[command]
+
+    def stopping(*_, **__):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(prepare, "write_labels", stopping)
+    monkeypatch.setattr(inspection, "print", stopping, raising=False)
+    monkeypatch.setattr(prepare, "as_table", stopping if command == "look" else prepare.as_table)
+    assert main(arguments) == 143
+    says = "Nothing was written." if command == "look" else f"{tmp_path / 'out'} may be incomplete"
+    assert f"Stopped (SIGTERM). {says}" in capsys.readouterr().err
+    assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == (command != "look")
 
 
 @POSIX
