@@ -14,6 +14,7 @@ from deepsplit_core.images import with_replacement, write_labels
 from .annotations import Annotated, Annotation, list_folder
 from .checks import examine
 from .dataset import cell_diameters
+from .label_forms import read_file
 from .problems import DOUBTS, FAULTS, AnnotationError, Problem, describe, faults_in
 from .repair import mend
 
@@ -108,7 +109,7 @@ def write_copy(folder: Path, output: Path, repair: bool) -> list[Problem]:
         raise ValueError(f"{output} holds images already: choose another output folder, or remove it.")
     annotations, problems = list_folder(folder)
     deeds = [Problem(f"left out, {p.kind}", f"{folder.name}/{p.name}", p.detail) for p in problems]
-    all_in_colour = repair and not any(_is_grey(annotation) for annotation in annotations)
+    all_in_colour = repair and not any(is_grey(annotation) for annotation in annotations)
     for annotation in annotations:
         found, more = mend(annotation, all_in_colour) if repair else (annotation.read(), [])
         deeds += more
@@ -121,9 +122,11 @@ def write_annotated(output: Path, name: str, annotated: Annotated) -> None:
     """Write one annotated image into images/, labels/ and, if any pixel is ignored, ignore/ of a folder."""
     for kind in ("images", "labels", "ignore") if annotated.ignore.any() else ("images", "labels"):
         (output / kind).mkdir(parents=True, exist_ok=True)
+    # tifffile does not compress bilevel images.
+    image = annotated.image.astype(np.uint8) if annotated.image.dtype == bool else annotated.image
     with_replacement(
         output / "images" / f"{name}.tif",
-        lambda part: tifffile.imwrite(part, annotated.image, photometric="minisblack", compression="zlib"),
+        lambda part: tifffile.imwrite(part, image, photometric="minisblack", compression="zlib"),
     )
     write_labels(output / "labels" / f"{name}.tif", annotated.labels)
     if annotated.ignore.any():
@@ -170,12 +173,13 @@ def as_table(surveys: Sequence[Survey]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
-def _is_grey(annotation: Annotation) -> bool:
+def is_grey(annotation: Annotation) -> bool:
+    """Say whether an image that can be read has no colours, whatever else may be wrong with it."""
     try:
-        annotation.read_image()
+        image = read_file(annotation.image_path)
     except AnnotationError:
         return False
-    return True
+    return image.ndim != 3 or image.shape[-1] not in (3, 4) or bool((image[..., :3] == image[..., :1]).all())
 
 
 def _range_of(shapes: Sequence[tuple[int, ...]]) -> str:

@@ -236,6 +236,30 @@ def test_colour_image_among_grey_ones_is_left_out(data, tmp_path, capsys):
     assert "1 x left out, colour image: drawn/field3 (" in capsys.readouterr().out
 
 
+def test_colour_image_among_grey_ones_stored_in_colour_is_left_out(data, tmp_path):
+    in_colour(data, [f"field{i}" for i in range(5)], equal=True)
+    in_colour(data, ["field5"])
+    assert sorted(repaired(data, tmp_path)) == [f"field{i}" for i in range(5)]
+
+
+def test_faulty_images_are_no_colour_images(data, tmp_path):
+    """One with NaN is grey; one that cannot be read is neither, so that the others decide."""
+    in_colour(data, [f"field{i}" for i in range(4)])
+    (data / "images" / "field5.tif").write_bytes(b"damaged")
+    for kind in ("images", "labels"):
+        (data / kind / "field4.tif").unlink()
+    assert len(repaired(data, tmp_path)) == 4
+    image = np.full((48, 52), np.nan, np.float32)
+    tifffile.imwrite(data / "images" / "field5.tif", image)
+    assert prepare(data, "--output", tmp_path / "none", "--repair") == 1
+
+
+def test_image_of_two_values_is_written(data, tmp_path):
+    image = np.eye(48, 52, dtype=bool)
+    tifffile.imwrite(data / "images" / "field3.tif", image)
+    assert np.array_equal(repaired(data, tmp_path)["field3"].image, image.astype(np.uint8))
+
+
 def test_grey_image_stored_in_colour_keeps_its_values(data, tmp_path):
     images = in_colour(data, ["field3"], equal=True)
     found = repaired(data, tmp_path)["field3"].image
