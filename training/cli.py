@@ -262,7 +262,10 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, required=True, help="the weights file, NAME.safetensors; its card goes into NAME.json"
     )
     command.add_argument(
-        "--one-pass", action="store_true", help="of a run with freeze_trunk = false: take both outputs from stage 2"
+        "--one-pass",
+        action="store_true",
+        help="of a run with freeze_trunk = false: take both outputs from the network of stage 2; DSC, CDS and AP in "
+        "metrics.csv are of another pair, the segmentation of stage 1 with the separation of stage 2",
     )
     command.add_argument("--last", action="store_true", help="take the last epoch, not the best one")
     command.set_defaults(run_command=_export)

@@ -21,6 +21,8 @@ from .checkpoint import read_checkpoint
 from .config import TrainConfig
 from .dataset import cell_diameters
 from .evaluation import as_table, by_folder, compare, predict_all, reference_model, tune, tune_for_sizes_found
+from .history import rows_of
+from .optimisers import has_converged
 from .provenance import versions
 from .schedule import stages_of
 from .validation import spread
@@ -50,16 +52,21 @@ def export(
         The weights file, ending in .safetensors.
     one_pass : bool
         Where stage 2 retrained everything: take both outputs from it and leave out the trunk of stage 1, which the
-        paper takes the segmentation from. The file is smaller, and a prediction takes half the time.
+        paper takes the segmentation from, and which DSC, CDS and AP in `metrics.csv` are of. The file is smaller, and
+        a prediction takes half the time.
     last : bool
         Take the weights of the last epoch, not those of the best one (`history.is_best`): on few validation images
         the best one is chance, and the last ones, of a learning rate that fell to zero, differ little.
     """
     state = read_checkpoint(run / "checkpoint.pt")
     config = TrainConfig.from_dict(state["config"])
-    stage = stages_of(config)[-1].name
-    if state["stage"] != stage:
-        raise ValueError(f"{run} is not finished: its stage {stage!r} has not begun. Go on with it by --resume.")
+    stage = stages_of(config)[-1]
+    if state["stage"] != stage.name:
+        raise ValueError(f"{run} is not finished: its stage {stage.name!r} has not begun. Go on with it by --resume.")
+    n_done = state["epoch"] + 1
+    # Checkpoints of earlier versions have no history; without it nobody knows whether the stage converged.
+    if n_done < stage.n_epochs and not has_converged(rows_of(state.get("history", []), stage.name), config.patience):
+        print(f"warning: {run} is not finished: {n_done} of {stage.n_epochs} epochs of {stage.name!r} are done.")
     epoch = "last" if last else "best"
     weights = state["network" if last else "best"]
     tensors = {n: v for n, v in weights.items() if not (one_pass and n.startswith("segmentation."))}
@@ -92,7 +99,7 @@ def export(
             "config": config.to_dict(),
             "images": {part: len(annotations) for part, annotations in parts.items()},
             "stage": state["stage"],
-            "epochs": state["epoch"] + 1,
+            "epochs": n_done,
             "weights": f"of the {epoch} epoch",
             "versions": versions(),
         },

@@ -129,6 +129,25 @@ def test_the_last_epoch_is_taken_where_it_is_asked_for(tmp_path, parts, config):
 
 
 @pytest.mark.parametrize(
+    ("losses", "settings", "warns"),
+    [
+        ([0.5], {}, True),
+        ([0.5, 0.4], {}, False),
+        ([0.5, 0.6, 0.7], {"separation_epochs": 9, "patience": 2}, False),
+        ([0.5, 0.6, 0.4], {"separation_epochs": 9, "patience": 2}, True),
+    ],
+    ids=["unfinished", "finished", "converged", "not converged"],
+)
+def test_unfinished_run_is_exported_with_a_warning(parts, config, tmp_path, capsys, losses, settings, warns):
+    network, config = random_network(dropout=0.2, normalisation="batch"), dataclasses.replace(config, **settings)
+    history = [make_row("separation", n, 1.0, loss, Scores(), 1.0) for n, loss in enumerate(losses, start=1)]
+    Checkpoint(tmp_path / "checkpoint.pt", config).save(network, torch.optim.Adam(network.parameters()), history)
+    export(tmp_path, parts, ABOUT, tmp_path / "drawn.safetensors")
+    line = f"warning: {tmp_path} is not finished: {len(losses)} of {config.separation_epochs} epochs of 'separation'"
+    assert (line in capsys.readouterr().out) == warns
+
+
+@pytest.mark.parametrize(
     ("settings", "architecture"), [({"schedule": "simultaneous"}, "deepsplit"), ({}, "unet")], ids=["both", "unet"]
 )
 def test_runs_of_one_stage_are_finished_after_it(tmp_path, parts, config, settings, architecture):
@@ -142,7 +161,8 @@ def test_runs_of_one_stage_are_finished_after_it(tmp_path, parts, config, settin
 def test_checkpoint_of_the_first_version_is_exported(finished, parts, tmp_path):
     """Runs of days were made with it: its keys, and a configuration without what came later."""
     state = read_checkpoint(finished / "checkpoint.pt")
-    state = {key: state[key] for key in ("config", "stage", "epoch", "best_loss", "network", "best", "optimiser")}
+    state = {key: state[key] for key in ("config", "stage", "epoch", "network", "best", "optimiser")}
+    state["best_loss"] = 0.5
     known = "network preprocessing targets augmentation seed view batch segmentation_epochs separation_epochs"
     known += " epoch_steps learning_rate freeze_trunk segmentation_loss_weight"
     state["config"] = {key: state["config"][key] for key in known.split()}
