@@ -13,7 +13,7 @@ from torch import Tensor
 from deepsplit_core.architectures import UNet
 from deepsplit_core.images import with_replacement
 
-from .config import TrainConfig
+from .config import TrainConfig, differences
 from .distributed import is_first
 from .history import Row, is_best, rows_of
 
@@ -46,7 +46,6 @@ class Checkpoint:
             "config": self.config.to_dict(),
             "stage": stage,
             "epoch": len(rows_of(history, stage)) - 1,
-            "best_loss": min(row["validation_loss"] for row in rows_of(history, stage)),
             "history": history,
             "network": network.state_dict(),
             "best": self._best,
@@ -66,8 +65,8 @@ class Checkpoint:
         saved = TrainConfig.from_dict(state["config"])
         if saved != self.config:
             raise ValueError(
-                f"{self.path} is of a run with other settings ({saved}), so it cannot be resumed with these "
-                f"({self.config}): give the same settings or another output folder."
+                f"{self.path} is of a run with other settings ({differences(saved, self.config)}), so it cannot be "
+                "resumed: give the same settings or another output folder."
             )
         if "history" not in state:
             raise ValueError(

@@ -15,7 +15,7 @@ from deepsplit_core.images import with_replacement
 
 from .annotations import Annotation, find_annotations, split_annotations
 from .checks import checked_annotations
-from .config import TrainConfig
+from .config import TrainConfig, differences
 from .distributed import check_batch, is_first, joined, n_processes, program
 from .settings import read_config
 from .stopping import Stopped, stoppable
@@ -146,7 +146,9 @@ def _check_same_run(run: Path, config: TrainConfig, split: dict[str, list[str]])
 
     saved = TrainConfig.from_dict(read_checkpoint(run / "checkpoint.pt")["config"])
     if saved != config:
-        raise ValueError(f"{run} was made with other settings ({saved}): give the same, or another folder.")
+        raise ValueError(
+            f"{run} was made with other settings ({differences(saved, config)}): give the same, or another folder."
+        )
     if _without_links(json.loads((run / "split.json").read_text())) != _without_links(split):
         raise ValueError(f"{run} was made with other images: give the same --data, or another folder.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,3 +108,18 @@ class TrainConfig(Config):
         }
         built = {name: parts[name].from_dict(value) if name in parts else value for name, value in values.items()}
         return super().from_dict(built)
+
+
+def differences(then: TrainConfig, now: TrainConfig) -> str:
+    """Say in which settings two configurations differ: "seed: then 1, now 2"."""
+    before, after = dict(flat(then.to_dict())), dict(flat(now.to_dict()))
+    return "; ".join(f"{key}: then {before[key]!r}, now {after[key]!r}" for key in after if before[key] != after[key])
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Return nested tables as (dotted key, value)."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

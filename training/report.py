@@ -22,6 +22,7 @@ from deepsplit_core.weights import Card, Model, fingerprint, read
 
 from .annotations import Annotation
 from .checkpoint import read_checkpoint
+from .config import flat
 from .curves import best_epoch, draw_curves
 from .evaluation import Predicted, compare, predict_all, reference_model
 from .history import Row, read_csv, rows_of
@@ -229,15 +230,6 @@ def data_sets(card: Card) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
     """Return the columns and rows of the card's data sets, whatever is said of them."""
     columns = tuple(dict.fromkeys(key for data in card.data for key in data))
     return columns, [tuple(data.get(key, "") for key in columns) for data in card.data]
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Return nested tables as (dotted key, value)."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def table(titles: Iterable[str], rows: Iterable[Iterable[Any]], kind: str = "") -> str:

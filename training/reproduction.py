@@ -26,7 +26,7 @@ from deepsplit_core.weights import Card, Model
 
 from .annotations import Annotation
 from .checks import checked_annotations
-from .config import TrainConfig
+from .config import TrainConfig, differences
 from .dataset import cell_diameters, load_samples
 from .evaluation import Predicted, predict_all, score, tune
 from .folds import DIVISIONS, resized
@@ -142,8 +142,8 @@ def check_results(results: Path, config: TrainConfig, origins: dict[str, dict[st
         if result["set"] not in origins:
             continue
         saved = TrainConfig.from_dict(result["config"])
-        if saved != dataclasses.replace(config, seed=result["seed"]):
-            raise ValueError(f"{path} was made with other settings ({saved}): give the same, or another --page.")
+        if differ := differences(saved, dataclasses.replace(config, seed=result["seed"])):
+            raise ValueError(f"{path} was made with other settings ({differ}): give the same, or another --page.")
         if result["data"] != origins[result["set"]]:
             raise ValueError(
                 f"{path} was made with other images ({result['data']}, now {origins[result['set']]}): put them back "
