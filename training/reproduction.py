@@ -129,6 +129,12 @@ def check_grid(grid: Grid) -> None:
     for option, number in {"--seeds": grid.n_seeds, "--side": grid.side}.items():
         if number < 1:
             raise ValueError(f"{option} is {number}, but it must be at least 1.")
+    sizes = grid.config.preprocessing
+    if sizes.shrink != 1 or sizes.diameter != 0:
+        raise ValueError(
+            f"preprocessing.shrink is {sizes.shrink:g} and preprocessing.diameter {sizes.diameter:g}, but they must be "
+            "1 and 0: all images are brought to one size by --side."
+        )
     if grid.config.learning_rate_schedule != "constant" or grid.config.patience:
         raise ValueError(
             f"learning_rate_schedule is {grid.config.learning_rate_schedule!r} and patience {grid.config.patience}, "

@@ -146,7 +146,7 @@ def test_results_of_other_settings_or_images_are_not_mixed(both, preset, tmp_pat
     assert main(command(both, tmp_path / "out", preset, *options)) == 0
     before = (tmp_path / "out.md").read_bytes()
     line = refused(capsys, command(both, tmp_path / "out", preset, *options, "--set", "learning_rate=0.5"))
-    assert "usiigaci-0-0-unet.json was made with other settings" in line
+    assert "usiigaci-0-0-unet.json was made with other settings (learning_rate: then 0.01, now 0.5):" in line
     path = both / "usiigaci" / "labels" / "field0.tif"
     labels = tifffile.imread(path)
     tifffile.imwrite(path, np.where(labels == 1, 0, labels))
@@ -158,6 +158,13 @@ def test_results_of_other_settings_or_images_are_not_mixed(both, preset, tmp_pat
 def test_settings_with_unequal_budgets_are_refused(both, preset, tmp_path, capsys, setting):
     line = refused(capsys, command(both, tmp_path / "out", preset, "--set", setting))
     assert "must be 'constant' and 0: all systems go on from one stage 1" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("setting", ["preprocessing.shrink=2.0", "preprocessing.diameter=36.0"])
+def test_images_are_of_one_size_already(both, preset, tmp_path, capsys, setting):
+    line = refused(capsys, command(both, tmp_path / "out", preset, "--set", setting))
+    assert "must be 1 and 0: all images are brought to one size by --side" in line
     assert not (tmp_path / "out").exists()
 
 
