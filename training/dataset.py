@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from deepsplit_core.config import PreprocessingConfig
 from deepsplit_core.inference import shrink
 from deepsplit_core.preprocessing import is_constant, preprocess
+from deepsplit_core.segmentation import LARGEST_ESTIMATE, LARGEST_SCALE
 from deepsplit_core.sizes import typical_diameter
 
 from .annotations import Annotation
@@ -48,7 +49,14 @@ def load_samples(annotations: Sequence[Annotation], config: TrainConfig) -> list
         image, labels, ignore = annotation.read()
         if is_constant(image):
             raise ValueError(f"{annotation.image_path} has one grey value everywhere: nothing can be learned from it.")
-        image = shrink(preprocess(image, config.preprocessing), pixels_for_one(labels, config.preprocessing))[None]
+        scale = pixels_for_one(labels, config.preprocessing)
+        if config.preprocessing.diameter and not 1 / LARGEST_ESTIMATE <= scale <= LARGEST_SCALE:
+            raise ValueError(
+                f"{annotation.labels_path} has cells of {scale * config.preprocessing.diameter:.3g} pixels, which are "
+                f"to be brought to {config.preprocessing.diameter:g}: an image is enlarged at most {LARGEST_ESTIMATE} "
+                f"times and shrunk at most {LARGEST_SCALE} times. Mend the labels, or leave the image out."
+            )
+        image = shrink(preprocess(image, config.preprocessing), scale)[None]
         labels, ignore = (nearest(part, image.shape[1:]) for part in (labels, ignore))
         targets = np.stack(make_targets(labels, config.targets, ignore)).astype(np.float32)
         folder = annotation.name.split("/")[0]

@@ -62,6 +62,21 @@ def test_samples_are_brought_to_one_size_of_cell(data, config):
     assert sample.labels.shape[0] / as_is.labels.shape[0] == pytest.approx(8 / typical_diameter(as_is.labels), rel=0.05)
 
 
+@pytest.mark.parametrize(("side", "to"), [(3, 36.0), (90, 8.0)], ids=["speck", "everything"])
+def test_labels_that_are_no_cells_are_refused_by_name(data, config, side, to):
+    """An image whose only label is a speck would be enlarged until the memory is full."""
+    labels = np.zeros((99, 99), np.uint16)
+    labels[:side, :side] = 1
+    tifffile.imwrite(data / "images" / "field1.tif", np.eye(99, dtype=np.uint16))
+    tifffile.imwrite(data / "labels" / "field1.tif", labels)
+    sizes = dataclasses.replace(config.preprocessing, diameter=to)
+    found = f"{typical_diameter(labels):.3g}"
+    with pytest.raises(
+        ValueError, match=rf"field1\.tif has cells of {found} pixels, which are to be brought to {to:g}"
+    ):
+        load_samples(find_annotations(data)[1:2], dataclasses.replace(config, preprocessing=sizes))
+
+
 def test_an_image_without_cells_keeps_its_size(config):
     sizes = dataclasses.replace(config.preprocessing, diameter=8.0)
     assert pixels_for_one(np.zeros((20, 20), np.int32), sizes) == 1
