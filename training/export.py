@@ -67,6 +67,8 @@ def export(
     # Checkpoints of earlier versions have no history; without it nobody knows whether the stage converged.
     if n_done < stage.n_epochs and not has_converged(rows_of(state.get("history", []), stage.name), config.patience):
         print(f"warning: {run} is not finished: {n_done} of {stage.n_epochs} epochs of {stage.name!r} are done.")
+    path = run / "config.json"
+    origin = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     epoch = "last" if last else "best"
     weights = state["network" if last else "best"]
     tensors = {n: v for n, v in weights.items() if not (one_pass and n.startswith("segmentation."))}
@@ -97,6 +99,7 @@ def export(
         metrics={"test": comparison, "validation_mean_ap": round(mean_ap, 4)},
         training={
             "config": config.to_dict(),
+            "start_from_sha256": origin.get("start_from_sha256", ""),
             "images": {part: len(annotations) for part, annotations in parts.items()},
             "stage": state["stage"],
             "epochs": n_done,

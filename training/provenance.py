@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 import deepsplit_core
+from deepsplit_core import weights
 from deepsplit_core.devices import choose_dtype, describe
 from deepsplit_core.images import with_replacement
 
@@ -75,6 +76,7 @@ def write_provenance(
         "command": f"{program()} {shlex.join(arguments)}",
         "seed": config.seed,
         "config": config.to_dict(),
+        "start_from_sha256": weights.fingerprint(config.start_from) if config.start_from else "",
         "data": _data(parts),
         "versions": versions(),
         "device": dict(zip(("name", "dtype"), describe(device, choose_dtype(device)), strict=True)),

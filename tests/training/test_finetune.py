@@ -8,6 +8,7 @@ from networks import card_of, random_network, write_weights
 
 from deepsplit_core.config import ModelConfig
 from deepsplit_core.quantisation import observed
+from deepsplit_core.weights import fingerprint, read_card
 from training.checkpoint import read_checkpoint
 from training.cli import main, read_split
 from training.finetune import load_start
@@ -119,3 +120,6 @@ def test_five_images_do(few, tmp_path, tiny_weights):
     about = tmp_path / "about.json"
     about.write_text(json.dumps({"name": "few", "description": "Few", "data": []}))
     assert main(["export", str(run), "--about", str(about), "--output", str(weights)]) == 0
+    # A name may mean another file tomorrow.
+    for origin in (json.loads((run / "config.json").read_text()), read_card(weights).training):
+        assert origin["start_from_sha256"] == fingerprint(str(tiny_weights))
