@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 
 from .weights import Card
@@ -13,9 +14,16 @@ def card_page(card: Card) -> str:
     The page is simple enough for the HTML window of wx. Whatever the card says is shown as text.
     """
     estimated = ", estimated in each image" if card.preprocessing.diameter else ""
+    own, smallest = card.splitting, 2 * math.sqrt(card.splitting.smallest_cell / math.pi)
     rows = [
         ("Model", f"{card.name}: {card.description}"),
         ("Cell diameter", f"{card.diameter:g} pixels{estimated}"),
+        (
+            "Own values",
+            f"segmentation threshold {own.segmentation_threshold:g}, separation threshold "
+            f"{own.separation_threshold:g}, longest cut {own.longest_cut:.1f} pixels, smallest object {smallest:.1f} "
+            "pixels across",
+        ),
         ("Trained on", "; ".join(_data_set(entry) for entry in card.data) or "not recorded"),
         ("Known failures", card.known_failures or "not recorded"),
     ]

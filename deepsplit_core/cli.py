@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import Sequence
 
@@ -75,7 +76,7 @@ def _segment(options: argparse.Namespace) -> int:
             is_estimated = prediction.scale != 1 and not config.diameter
             size = f", seen as {prediction.scale * prediction.card.diameter:.0f} pixels across" if is_estimated else ""
             tqdm.write(f"{path}: {labels.max()} cells{size}")
-        except (OSError, ValueError, MemoryError) as error:
+        except (OSError, ValueError, MemoryError, RuntimeError, OverflowError) as error:
             n_failed += 1
             tqdm.write(f"error: {path}: {error}", file=sys.stderr)
     n_written = len(options.images) - n_failed
@@ -106,18 +107,22 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from .metrics import evaluate_all
+    from .metrics import Scores, evaluate
 
     pairs = _pairs(options.predicted, options.truth)
     masks = _ignore_masks(options.ignore, [truth for _, truth in pairs]) if options.ignore else {}
-    compared = (
-        (read_image(predicted), read_image(truth), read_image(masks[truth]) > 0 if truth in masks else None)
-        for predicted, truth in pairs
-    )
+
+    def compare(predicted: Path, truth: Path) -> Scores:
+        ignore = read_image(masks[truth]) > 0 if truth in masks else None
+        try:
+            return evaluate(read_image(predicted), read_image(truth), ignore)
+        except ValueError as error:
+            raise ValueError(f"{predicted} and {truth} cannot be compared: {error}") from error
+
     report: dict[str, float] = {"images": len(pairs)}
     if options.ignore:
         report["ignore_masks"] = len(masks)
-    report.update(evaluate_all(compared).to_dict())
+    report.update(sum((compare(*pair) for pair in pairs), Scores()).to_dict())
     if options.json:
         print(json.dumps(report, indent=1))
     else:
@@ -158,8 +163,9 @@ def _engine(options: argparse.Namespace) -> int:
 
 
 def _refuse_equal_outputs(images: Sequence[Path]) -> None:
-    stems: list[str] = [path.stem for path in images]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    # Names that differ in capitals alone are one file on Windows and macOS.
+    counts = Counter(path.stem.casefold() for path in images)
+    twice = sorted({path.stem for path in images if counts[path.stem.casefold()] > 1})
     if twice:
         raise ValueError(
             f"Several images are named {', '.join(twice)}: their label files would overwrite each other. "
@@ -174,14 +180,7 @@ def _pairs(predicted: Path, truth: Path) -> list[tuple[Path, Path]]:
     for path in (predicted, truth):
         if not path.is_dir():
             raise ValueError(f"{path} is not a folder: give two label images, or two folders of label images.")
-    by_name = [
-        {
-            p.stem[: -len("_labels")] if p.stem.endswith("_labels") else p.stem: p
-            for p in sorted(folder.iterdir())
-            if p.suffix.lower() in IMAGE_SUFFIXES and not p.stem.endswith("_overlay")
-        }
-        for folder in (predicted, truth)
-    ]
+    by_name = [_label_images(folder) for folder in (predicted, truth)]
     if not any(by_name):
         raise ValueError(f"{predicted} and {truth} hold no label images ({' '.join(IMAGE_SUFFIXES)}).")
     lonely = sorted(set(by_name[0]) ^ set(by_name[1]))
@@ -191,6 +190,19 @@ def _pairs(predicted: Path, truth: Path) -> list[tuple[Path, Path]]:
             f"{', '.join(lonely[:5])}{' ...' if len(lonely) > 5 else ''}."
         )
     return [(path, by_name[1][name]) for name, path in by_name[0].items()]
+
+
+def _label_images(folder: Path) -> dict[str, Path]:
+    """Return the label images of a folder by the names of their images."""
+    by_name: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.stem.endswith("_overlay"):
+            continue
+        name = path.stem[: -len("_labels")] if path.stem.endswith("_labels") else path.stem
+        if name in by_name:
+            raise ValueError(f"{by_name[name]} and {path} are both taken for the labels of {name}: move one away.")
+        by_name[name] = path
+    return by_name
 
 
 def _ignore_masks(ignore: Path, truths: Sequence[Path]) -> dict[Path, Path]:

@@ -7,10 +7,25 @@ never guesses what training did.
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Callable, TypeVar
 
 C = TypeVar("C", bound="Config")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+# By the type of a field's default: what its value must be, as a question and in words.
+_TYPES: dict[type, tuple[Callable[[Any], bool], str]] = {
+    bool: (lambda value: isinstance(value, bool), "true or false"),
+    int: (lambda value: _is_number(value) and isinstance(value, numbers.Integral), "a whole number"),
+    float: (_is_number, "a finite number"),
+    str: (lambda value: isinstance(value, str), "a text"),
+}
 
 
 @dataclass(frozen=True)
@@ -24,12 +39,18 @@ class Config:
         Raises
         ------
         ValueError
-            A key that this class does not know, or a value that it refuses.
+            A key that this class does not know, or a value of another type than its default or that it refuses.
         """
         known = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise ValueError(f"{cls.__name__} does not know {unknown}; it knows {known}.")
+        for field in dataclasses.fields(cls):
+            expected = _TYPES.get(type(field.default))
+            if field.name in values and expected and not expected[0](values[field.name]):
+                raise ValueError(
+                    f"{cls.__name__}.{field.name} is {values[field.name]!r}, but it must be {expected[1]}."
+                )
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,7 +94,7 @@ class ModelConfig(Config):
         names = ("unet", "deepsplit", "branch_net", "double_unet")
         self._require(self.architecture in names, "architecture", f"one of {names}")
         self._require(isinstance(self.base_width, int) and 1 <= self.base_width <= 256, "base_width", "1 to 256")
-        self._require(isinstance(self.n_levels, int) and 2 <= self.n_levels <= 8, "n_levels", "2 to 8")
+        self._require(isinstance(self.n_levels, int) and 2 <= self.n_levels <= 7, "n_levels", "2 to 7")
         self._require(0 <= self.dropout < 1, "dropout", "at least 0 and below 1")
         self._require(self.normalisation in ("none", "batch"), "normalisation", "'none' or 'batch'")
         allowed = (1,) if self.architecture == "unet" else (1, 2)

@@ -54,7 +54,7 @@ def has_fast_int8(device: torch.device) -> bool:
     """Say whether 8-bit integers are faster than float32: three times with VNNI, 1.9 times with AVX2."""
     # torch has no public question for either.
     has_avx2 = bool(getattr(torch.cpu, "_is_avx2_supported", bool)())
-    return device.type == "cpu" and (has_vnni() or has_avx2) and hasattr(torch.ops.onednn, "qconv2d_pointwise")
+    return device.type == "cpu" and (has_vnni() or has_avx2) and _has_int8_convolutions()
 
 
 def has_vnni() -> bool:
@@ -72,6 +72,12 @@ def product_name(device: torch.device) -> str:
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return "Apple graphics" if device.type == "mps" else f"threads: {torch.get_num_threads()}"
+
+
+def _has_int8_convolutions() -> bool:
+    operator = getattr(torch.ops.onednn, "qconv2d_pointwise", None)
+    # torch 2.5 has it, with its arguments in another order.
+    return operator is not None and operator.binary._schema.arguments[3].name == "qw"
 
 
 def _has_mps() -> bool:

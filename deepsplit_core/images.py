@@ -41,6 +41,8 @@ def read_image(path: PathLike) -> np.ndarray:
         if path.suffix.lower() in TIFF_SUFFIXES:
             return _read_tiff(path)
         return np.asarray(imageio.v2.imread(path))
+    except (MemoryError, PermissionError):
+        raise
     except Exception as error:  # the readers raise dozens of types for a damaged file
         raise ValueError(
             f"{path} could not be read as an image: it is damaged or of another format "

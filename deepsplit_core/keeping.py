@@ -15,7 +15,7 @@ from .weights import fingerprint
 class LastPrediction:
     """One prediction, and what it was made of.
 
-    It takes 8 bytes for each pixel of the image, which is why a run over many images keeps none: it never sees an
+    It takes 4 bytes for each pixel of the image, which is why a run over many images keeps none: it never sees an
     image twice.
     """
 

@@ -154,7 +154,7 @@ def evaluate(predicted: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None
         matched_by_position=_n_matches(overlap, _same_position_and_area(overlap, truth, predicted)),
         merges=int(np.count_nonzero(np.bincount(overlap.pixels.col[covered_truth]) > 1)),
         splits=int(np.count_nonzero(np.bincount(overlap.pixels.row[covered_prediction]) > 1)),
-        common_pixels=int(np.count_nonzero((truth > 0) & (predicted > 0))),
+        common_pixels=int(np.count_nonzero((truth != 0) & (predicted != 0))),
         true_pixels=int(np.count_nonzero(truth)),
         predicted_pixels=int(np.count_nonzero(predicted)),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .config import PreprocessingConfig
@@ -70,6 +72,8 @@ def preprocess(image: np.ndarray, config: PreprocessingConfig, mask: np.ndarray 
     """
     # float32 has 7 digits: enough for bool, 8 and 16 bits; a narrow range of a wider type may lie beyond them.
     is_wide = image.dtype.itemsize > 2 and image.dtype != np.float32
+    if image.dtype.kind in "iu" and image.dtype.itemsize == 8:  # a large offset would take all digits of a float
+        image = image.astype(np.uint64) - image.min().astype(np.uint64)  # right modulo 2**64, and so right
     image = image.astype(np.float64 if is_wide else np.float32)
     values = image.ravel() if mask is None else image[mask]
     if config.method == "equalise":
@@ -77,6 +81,11 @@ def preprocess(image: np.ndarray, config: PreprocessingConfig, mask: np.ndarray 
     low, high = np.percentile(values, [config.low, config.high])
     if high == low:  # almost all pixels are equal, a few are not
         low, high = values.min(), values.max()
+    if not math.isfinite(float(high) - float(low)):
+        raise ValueError(
+            f"The grey values reach from {low:g} to {high:g}, further than {image.dtype} can tell: divide them by a "
+            "number that brings them to everyday size."
+        )
     # In place: `image` is a copy, and a large one.
     image -= image.dtype.type(low)
     image /= image.dtype.type(high) - image.dtype.type(low)

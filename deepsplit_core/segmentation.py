@@ -42,7 +42,8 @@ class Prediction(NamedTuple):
     mask : (Y, X) bool array or None
         Where cells may be.
     tile : int
-        Longest side of the tiles that the network saw, in its pixels; 0 for a constant image, which it does not see.
+        The longest side that a tile of the image may have had, in the network's pixels; 0 for a constant image, which
+        it does not see.
     """
 
     probabilities: np.ndarray
@@ -153,11 +154,13 @@ def predict(
     config : SegmentConfig
         Its model, diameter and device are used here; everything else belongs to `split_prediction`.
     mask : (Y, X) bool array, optional
-        Outside of it there are no cells, and its grey values do not count.
+        Outside of it there are no cells, and grey values do not count in the normalisation. The network still sees
+        what lies there, so that cells at the mask's border look as they are.
     load : callable, optional
         Gives the model of a name on a device, as `load_model` does.
     """
     image = check_image(image)
+    mask = None if mask is None else np.asarray(mask, bool)
     if mask is not None and mask.shape != image.shape:
         raise ValueError(f"The mask has the shape {mask.shape}, its image {image.shape}: they must be equal.")
     model = load(config.model, config.device)

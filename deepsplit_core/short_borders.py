@@ -1,13 +1,14 @@
 """The watershed by shape: what is still merged is cut where two regions meet along a short border (paper, 3.2).
 
-Seeds are found in bands of rows, and segments flooded in groups, so that the memory which this takes does not grow
-with the image, several at a time. Bands overlap as far as a result reaches, and segments do not touch: nothing depends
-on either.
+Seeds are found in bands of rows, and segments flooded in groups, several at a time, so that the memory which this
+takes does not grow with the image, unless a segment is as deep as a good part of it. Bands overlap as far as a result
+reaches, and segments do not touch: nothing depends on either.
 """
 
 from __future__ import annotations
 
-from typing import Iterator, List, NamedTuple, Tuple
+import threading
+from typing import Callable, Iterator, List, NamedTuple, Tuple
 
 import mahotas
 import numpy as np
@@ -21,6 +22,7 @@ from .outlines import borders
 BLOCK = 512  # pixels: segments that begin in the same block of the image are flooded together
 BAND_ROWS = 256  # a band has at least, as its halo is looked at twice
 DEPTH = 2  # seed distances: most segments are no deeper; a band is looked at again with twice as many, where one is
+SHARE = 0.5  # of an image: rather than more than that for one band, all of it is looked at once for all bands
 
 _Group = Tuple[Tuple[slice, slice], List[int]]  # a box around some segments, and their numbers
 
@@ -100,8 +102,17 @@ def _find_seeds(labels: np.ndarray, seed_distance: float) -> _Seeds:
     smoothing, radius = seed_distance / 4, int(np.ceil(seed_distance))
     reach = radius + int(np.ceil(4 * smoothing))  # `_smoothed` ends at four standard deviations
 
+    whole: list[np.ndarray] = []
+    only_one = threading.Lock()
+
+    def of_all() -> np.ndarray:
+        with only_one:
+            if not whole:
+                whole.append(distance_inside(labels))
+        return whole[0]
+
     def find(rows: slice) -> np.ndarray:
-        distance, core = _distance_around(labels, rows, reach, DEPTH * radius)
+        distance, core = _distance_around(labels, rows, reach, DEPTH * radius, of_all)
         smooth = _smoothed(distance, smoothing)
         allowed = np.zeros(smooth.shape, bool)
         allowed[core] = labels[rows] > 0
@@ -150,21 +161,26 @@ def _greatest_within(values: np.ndarray, radius: int, allowed: np.ndarray) -> np
     return y[chosen] * values.shape[1] + x[chosen]
 
 
-def _distance_around(labels: np.ndarray, rows: slice, reach: int, depth: int) -> tuple[np.ndarray, slice]:
+def _distance_around(
+    labels: np.ndarray, rows: slice, reach: int, depth: int, of_all: Callable[[], np.ndarray]
+) -> tuple[np.ndarray, slice]:
     """Return `distance_inside` of a band and `reach` rows around it at least, and where the band lies in it.
 
-    `depth` rows beyond are looked at first, and twice as many each time that a segment is deeper.
+    `depth` rows beyond are looked at first, and twice as many each time that a segment is deeper. `of_all` gives the
+    distance of the whole image.
     """
     n_rows, halo = len(labels), reach + depth
-    while True:
+    while rows.stop - rows.start + 2 * halo <= SHARE * n_rows:
         start, stop = max(0, rows.start - halo), min(n_rows, rows.stop + halo)
         distance = distance_inside(labels[start:stop])
         core = slice(rows.start - start, rows.stop - start)
         # No pixel outside is nearer than this, so smaller distances are those of the whole image.
         used = distance[max(0, core.start - reach) : core.stop + reach]
-        if stop - start == n_rows or (used.max() <= halo - reach and distance.min() == 0):
+        if used.max() <= halo - reach and distance.min() == 0:
             return distance, core
         halo *= 2
+    start, stop = max(0, rows.start - reach), min(n_rows, rows.stop + reach)
+    return of_all()[start:stop], slice(rows.start - start, rows.stop - start)
 
 
 def _connected(pixels: np.ndarray, n_columns: int) -> np.ndarray:

@@ -78,7 +78,10 @@ class Card:
     @classmethod
     def from_json(cls, text: str) -> Card:
         """Build from JSON; ValueError where it is of a later version or a value is missing, unknown or wrong."""
-        values = json.loads(text) if isinstance(text, str) else None
+        try:
+            values = json.loads(text) if isinstance(text, str) else None
+        except RecursionError as error:
+            raise ValueError("its card is no JSON object") from error
         if not isinstance(values, dict):
             raise ValueError("its card is no JSON object")
         version = values.get("format_version")
@@ -105,8 +108,9 @@ class Card:
             raise ValueError(f"its cell diameter is {card.diameter} pixels, expected 1 to 10,000")
         if not isinstance(card.data, list) or not all(isinstance(entry, dict) for entry in card.data):
             raise ValueError("its training images are no list of JSON objects")
-        if not isinstance(card.known_failures, str):
-            raise ValueError(f"its known failures are {card.known_failures!r}, expected a text")
+        for name in ("name", "description", "known_failures"):
+            if not isinstance(getattr(card, name), str):
+                raise ValueError(f"its entry {name!r} is {getattr(card, name)!r}, expected a text")
         return card
 
 
@@ -229,6 +233,8 @@ def read(path: Path) -> tuple[Card, dict[str, torch.Tensor]]:
     try:
         # From bytes, not from a memory map: a file that another program replaces must not change a running model.
         return card, safetensors.torch.load(path.read_bytes())
+    except MemoryError:
+        raise
     except Exception as error:  # safetensors raises a type of its own, not a ValueError
         raise WeightsError(
             f"{path} is not a usable DeepSplit weights file: its tensors are damaged ({error})."
@@ -254,8 +260,7 @@ def build_network(path: Path, card: Card, tensors: dict[str, torch.Tensor]) -> U
     Raises
     ------
     WeightsError
-        Tensors are missing, left over, or of another shape than the card's network has, or statistics of its
-        activations are no numbers.
+        Tensors are missing, left over, or of another shape than the card's network has, or hold what is no number.
     """
     import torch
 
@@ -278,10 +283,15 @@ def build_network(path: Path, card: Card, tensors: dict[str, torch.Tensor]) -> U
             f"{path} is not a usable DeepSplit weights file: {len(wrong)} tensors do not fit the network of its card "
             f"({card.network.architecture}, width {card.network.base_width}), such as {wrong[0]!r}."
         )
-    statistics = [tensor for name, tensor in tensors.items() if is_statistic(name)]
-    if not all(bool((values >= 0).all() and values.isfinite().all()) for values in statistics):
+    bad = [
+        name
+        for name, values in tensors.items()
+        if not values.isfinite().all() or (is_statistic(name) and (values < 0).any())
+    ]
+    if bad:
         raise WeightsError(
-            f"{path} is not a usable DeepSplit weights file: a largest or mean activation is below 0 or not finite."
+            f"{path} is not a usable DeepSplit weights file: {len(bad)} tensors hold NaN, infinity or a largest or "
+            f"mean activation below 0, such as {bad[0]!r}. The training went wrong, or the file is damaged."
         )
     fitting = {name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}
     network.load_state_dict(fitting, assign=True)

@@ -23,9 +23,11 @@ What do I need?
 
 - The packages *deepsplit* and *torch* in the Python that runs CellProfiler or, where they cannot be installed there, in
   any other Python of this computer: see *Run DeepSplit in*. Nothing is downloaded while it runs.
-- One grey image in which the cells are brighter than their surroundings. Use **ColorToGray** on colour images.
-- A model that was trained on images like yours. If your cells are much larger or smaller than those that the model
-  was trained on, give their diameter, unless the model estimates it.
+- One grey image. For the models *nuclei* and *cells* the cells must be brighter than their surroundings: use
+  **ImageMath** to invert other images. *cells-phase* takes phase contrast as it is. Use **ColorToGray** on colour
+  images.
+- A model that was trained on images like yours. If your cells are less than half as large as those that the model was
+  trained on, give their diameter, unless the model estimates it.
 
 What do I get?
 ^^^^^^^^^^^^^^
@@ -57,10 +59,10 @@ Objects that were discarded, but not for being too small, count as well.
 - *DeepSplit_ModelName, DeepSplit_ModelSha256*: the model, and the SHA-256 of its file.
 - *DeepSplit_Version*: the version of DeepSplit.
 - *DeepSplit_Device*: the device that was used, and its type of numbers.
-- *DeepSplit_Scale*: the pixels of the image that stand for one of the images that the model was trained on: 1 if no
-  diameter was given or estimated.
-- *DeepSplit_Tile*: the longest side, in pixels, of the tiles that the network saw. It is 1024, less if a graphics card
-  ran out of memory, and 0 for an image without contrast.
+- *DeepSplit_Scale*: by how much the image was shrunk for the network: 2 if your cells are twice as large as those that
+  the model was trained on, 1 if the network saw the image as it is.
+- *DeepSplit_Tile*: the longest side, in pixels, that a tile of the image may have had. It is 1024, less if a graphics
+  card ran out of memory, and 0 for an image without contrast.
 - *DeepSplit_SecondsNetwork, DeepSplit_SecondsSplitting*: the time that each took, in seconds.
 
 Pixels outside the image's mask never belong to an object. An image without contrast gives no objects. An image or a
@@ -190,9 +192,10 @@ the choice you see what the model was trained on, under which licence, and how l
 Enter the typical diameter of your cells, in pixels of the input image. The image is rescaled so that the network sees
 cells of the size that it was trained on, and the objects come back at full size.
 
-The default, 0, leaves the image as it is: right if your cells are about as large as those of the training images. A
-model whose page says that it estimates the diameter looks at the image as it is, and again at the size of the cells
-that it has found. Enter the diameter to have all images treated alike, or to save that time.
+The default, 0, leaves the image as it is, and looks again if the typical cell that was found is more than twice as
+large as those of the training images. A model whose page says that it estimates the diameter looks again at cells of
+any other size. Enter the diameter to have all images treated alike, if your cells are less than half as large as the
+model's, or to save that time.
 """,
         )
         self.use_model_thresholds = Binary(
@@ -210,7 +213,8 @@ Select *No* to set them by hand.
             maxval=1.0,
             doc="""\
 *(Used only if you do not use the model's own thresholds)* A pixel belongs to a cell if its probability of being cell
-is at least this, 0.01 to 1; the default is 0.5. A lower value makes cells larger and finds fainter ones.
+is at least this, 0.01 to 1. A lower value makes cells larger and finds fainter ones. Start from the model's own value,
+which its page above tells; the 0.5 here is none of a model.
 """,
         )
         self.separation_threshold = Float(
@@ -220,7 +224,8 @@ is at least this, 0.01 to 1; the default is 0.5. A lower value makes cells large
             maxval=1.0,
             doc="""\
 *(Used only if you do not use the model's own thresholds)* A pixel separates two cells if its probability of being
-contact between cells is at least this, 0 to 1; the default is 0.5. A lower value splits more.
+contact between cells is at least this, 0 to 1. A lower value splits more. Start from the model's own value, which its
+page above tells; the 0.5 here is none of a model.
 """,
         )
         self.smallest_diameter = Float(
@@ -229,7 +234,8 @@ contact between cells is at least this, 0 to 1; the default is 0.5. A lower valu
             minval=0.0,
             doc="""\
 Enter a diameter in pixels: objects with a smaller area than a disc of this diameter are discarded, before contact
-pixels are given back. The default, 0, takes the model's own limit (with seeds: no limit); 1 keeps every object.
+pixels are given back. The default, 0, takes the model's own limit, but at most half of the diameter of the image's
+typical object (with seeds: no limit); 1 keeps every object.
 """,
         )
         self.discard_border = Binary(
@@ -254,7 +260,9 @@ border, they become two objects. Select *No* to take the network's separation al
             minval=0.0,
             doc="""\
 *(Used only with the watershed)* Enter a length in pixels of the input image: borders up to this length become cuts,
-longer ones are taken for an inner edge of one cell. A larger value splits more. The default, 0, takes the model's own.
+longer ones are taken for an inner edge of one cell. The default, 0, takes the model's own. A border becomes a cut only
+if it is clearly narrower than both pieces as well, so that values far above the model's own change little: to split
+more, lower the separation threshold, or enter a smaller cell diameter.
 """,
         )
         self.contact_to_cells = Binary(
@@ -463,7 +471,7 @@ Select which Python runs the network; the results are the same.
         """Find a wrong setting while the pipeline is being made, without torch."""
         if self.where.value == OTHER_PYTHON:
             try:
-                engine.find_python(self.environment.get_absolute_path())
+                engine.find_python(self.environment_path())
             except FileNotFoundError as error:
                 raise ValidationError(str(error), self.environment) from error
         if 0 < self.diameter.value < 1:
@@ -523,6 +531,15 @@ Select which Python runs the network; the results are the same.
         """Return the path of the user's own weights file."""
         return os.path.join(self.weights_directory.get_absolute_path(), self.weights_file.value)
 
+    def environment_path(self):
+        """Return the path of the other Python's environment; an empty one would be the current folder."""
+        if not self.environment.custom_path.strip():
+            raise FileNotFoundError(
+                "No Python environment is selected: select the folder of one in which DeepSplit and torch are "
+                f'installed, or "{THIS_PYTHON}" in "{self.where.text}".'
+            )
+        return self.environment.get_absolute_path()
+
     def config(self):
         """Translate the settings; None stands for the model's own value."""
         own = self.use_model_thresholds.value
@@ -555,7 +572,7 @@ Select which Python runs the network; the results are the same.
         try:
             config = self.config()
             if self.where.value == OTHER_PYTHON:
-                return engine.try_device(config.model, config.device, python=self.environment.get_absolute_path())
+                return engine.try_device(config.model, config.device, python=self.environment_path())
             return deepsplit_core.try_device(config.model, config.device)
         except (ImportError, OSError, RuntimeError, ValueError) as error:
             return f"The model cannot be run as it is set.\n\n{error}"
@@ -611,7 +628,7 @@ Select which Python runs the network; the results are the same.
     def run_network(self, image, config, mask):
         """Run the network where the settings say."""
         if self.where.value == OTHER_PYTHON:
-            return engine.predict(image, config, mask, python=self.environment.get_absolute_path())
+            return engine.predict(image, config, mask, python=self.environment_path())
         try:
             return deepsplit_core.predict(image, config, mask)
         except ImportError as error:

@@ -11,9 +11,9 @@ from torch.nn import functional
 from ..config import ModelConfig
 
 
-def level_widths(config: ModelConfig, n_levels: int = 0) -> list[int]:
+def level_widths(config: ModelConfig) -> list[int]:
     """Return the number of feature maps of every level, finest first: 64, 128, 256, 512, 1024 in the paper."""
-    return [config.base_width * 2**level for level in range(n_levels or config.n_levels)]
+    return [config.base_width * 2**level for level in range(config.n_levels)]
 
 
 class Block(nn.Sequential):

@@ -4,7 +4,7 @@
 image is. The engine is started by the first that needs it, is shared by all programs of one user that name the same
 Python, holds each model once, and ends by itself when nobody has asked for five minutes.
 
-Importing this package, and being a client, needs numpy and the standard library alone.
+A client needs neither torch nor scikit-image.
 
 >>> from deepsplit_core import SegmentConfig, engine
 >>> prediction = engine.predict(image, SegmentConfig(), python="/path/of/environment")  # doctest: +SKIP

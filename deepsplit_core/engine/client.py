@@ -307,7 +307,7 @@ def _environment() -> dict[str, str]:
 def _kill(pid: int) -> None:
     try:
         os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-    except ProcessLookupError:
+    except OSError:  # on Windows a process that has ended gives another one than ProcessLookupError
         pass  # it has just ended by itself
 
 

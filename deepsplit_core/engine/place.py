@@ -106,8 +106,10 @@ class Place:
                     msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
                 else:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except OSError as error:
                 os.close(descriptor)
+                if sys.platform != "win32" and not isinstance(error, BlockingIOError):
+                    raise  # the file system has no locks, say: nobody else has it
                 return None
             try:
                 if os.path.samestat(os.fstat(descriptor), os.stat(self.lock)):

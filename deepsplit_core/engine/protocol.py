@@ -21,7 +21,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 LARGEST_HEADER = 1 << 20  # bytes; the largest, an answer with the model's card, has some 20,000
 LARGEST_ARRAYS = 1 << 34  # bytes of one frame; float64 pixels of 40,000 x 40,000 fit
 LARGEST_COUNT = 2  # image and mask

@@ -79,14 +79,14 @@ class Engine:
         while not self.stopping.is_set() and not self._is_idle():
             if self._networks.seconds_in_call() > TILE_SECONDS:
                 raise RuntimeError(f"the network has worked on the same tiles for {TILE_SECONDS:g} s: it hangs")
+            if not self._crowd.acquire(timeout=0.2):  # whoever comes now waits in the system's queue
+                continue
             try:
                 connection, _ = listener.accept()
             except (socket.timeout, ConnectionError):  # nobody, or somebody who is gone already
+                self._crowd.release()
                 continue
-            if self._crowd.acquire(blocking=False):
-                threading.Thread(target=self._receive, args=(connection, token), daemon=True).start()
-            else:
-                connection.close()
+            threading.Thread(target=self._receive, args=(connection, token), daemon=True).start()
 
     def _is_idle(self) -> bool:
         with self._count:
@@ -208,7 +208,7 @@ def main(place: Place, idle_minutes: float, has_log: bool) -> int:
     """
     faulthandler.enable()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
-    lock = place.try_lock()
+    lock = lock_for_good(place)
     if lock is None:
         if not has_log:
             LOGGER.info("Another engine serves %s", place.folder)

@@ -12,6 +12,7 @@ import tifffile
 from drawing import as_sets, discs, picture
 from networks import card_of, wired_network, write_weights
 
+from deepsplit_core import segmentation
 from deepsplit_core.cli import draw_overlay, main
 from deepsplit_core.config import PreprocessingConfig
 from deepsplit_core.images import read_image, write_labels, write_png
@@ -73,11 +74,11 @@ def test_one_bad_image_fails_the_run_and_the_others_are_written(tmp_path, image,
 
 
 def test_diameter_is_used(tmp_path, image, wired_weights):
-    # The smallest cell of the card, 5 pixels at a diameter of 10, is 20 pixels at 20: nothing of 12 pixels is left.
+    # The smallest cell of the card, 5 pixels at a diameter of 20, is 20 pixels at 40: nothing of 12 pixels is left.
     small = np.zeros((40, 40), np.uint8)
     small[10:13, 10:14], small[20:35, 20:35] = 200, 200
     write_png(tmp_path / "small.png", small)
-    for diameter, n_cells in (("10", 2), ("20", 1)):
+    for diameter, n_cells in (("20", 2), ("40", 1)):
         assert segment([tmp_path / "small.png"], tmp_path / "out", wired_weights, "--diameter", diameter) == 0
         assert read_image(tmp_path / "out" / "small_labels.tif").max() == n_cells
 
@@ -87,6 +88,31 @@ def test_images_of_one_name_are_refused_before_anything_is_written(tmp_path, ima
     assert segment([image, tmp_path / "cells.png"], tmp_path / "out", wired_weights) == 1
     assert "Several images are named cells" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_names_that_differ_in_capitals_alone_are_one_file_elsewhere(tmp_path, image, wired_weights, capsys):
+    (tmp_path / "other").mkdir()
+    write_png(tmp_path / "other" / "CELLS.png", (TRUTH > 0).astype(np.uint8))
+    assert segment([image, tmp_path / "other" / "CELLS.png"], tmp_path / "out", wired_weights) == 1
+    assert "Several images are named CELLS, cells" in capsys.readouterr().err
+
+
+def test_an_image_for_which_memory_ends_is_named_and_the_others_are_written(
+    tmp_path, image, wired_weights, capsys, monkeypatch
+):
+    predict = segmentation.predict
+
+    def ends(pixels, config):
+        if pixels.max() == 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return predict(pixels, config)
+
+    monkeypatch.setattr(segmentation, "predict", ends)
+    write_png(tmp_path / "large.png", (TRUTH > 0).astype(np.uint8))
+    assert segment([tmp_path / "large.png", image], tmp_path / "out", wired_weights) == 1
+    output = capsys.readouterr()
+    assert f"error: {tmp_path / 'large.png'}: DefaultCPUAllocator" in output.err
+    assert "1 of 2 images written" in output.out
 
 
 @pytest.mark.parametrize("model", ["no/such/model", __file__])
@@ -205,7 +231,17 @@ def test_evaluate_refuses_images_of_two_sizes(tmp_path, capsys):
     write_labels(tmp_path / "a.tif", picture("11"))
     write_labels(tmp_path / "b.tif", picture("111"))
     assert main(["evaluate", str(tmp_path / "a.tif"), str(tmp_path / "b.tif")]) == 1
-    assert "(1, 2), the truth (1, 3)" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "(1, 2), the truth (1, 3)" in message
+    assert f"{tmp_path / 'a.tif'} and {tmp_path / 'b.tif'} cannot be compared" in message
+
+
+def test_evaluate_refuses_two_files_of_one_image(tmp_path, capsys):
+    for path in (tmp_path / "one" / "a.tif", tmp_path / "one" / "a_labels.tif", tmp_path / "two" / "a.tif"):
+        path.parent.mkdir(exist_ok=True)
+        write_labels(path, picture("11"))
+    assert main(["evaluate", str(tmp_path / "one"), str(tmp_path / "two")]) == 1
+    assert "are both taken for the labels of a: move one away" in capsys.readouterr().err
 
 
 def test_evaluate_refuses_colour_pictures_of_labels(tmp_path, capsys):

@@ -36,7 +36,7 @@ def test_frozen(kind):
         (ModelConfig, "base_width", 0),
         (ModelConfig, "base_width", 16.0),
         (ModelConfig, "n_levels", 1),
-        (ModelConfig, "n_levels", 9),
+        (ModelConfig, "n_levels", 8),
         (ModelConfig, "dropout", 1),
         (ModelConfig, "dropout", -0.1),
         (ModelConfig, "normalisation", "instance"),

@@ -108,6 +108,15 @@ def test_torch_that_does_not_know_of_int8(monkeypatch):
     assert not has_fast_int8(torch.device("cpu"))
 
 
+def test_torch_with_the_operators_in_another_form(monkeypatch):
+    """As in torch 2.5: the sums come before the weights."""
+    schema = torch._C.parse_schema("f(Tensor qx, float x_scale, int x_zp, Tensor qaccum, Tensor qw) -> Tensor")
+    binary = type("Operator", (), {"_schema": schema})
+    monkeypatch.setattr(torch.ops.onednn, "qconv2d_pointwise", type("Packet", (), {"binary": binary}))
+    monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: True, raising=False)
+    assert not has_fast_int8(torch.device("cpu"))
+
+
 def test_float32_on_mps():
     assert choose_dtype(torch.device("mps")) == torch.float32
 

@@ -136,6 +136,22 @@ def test_equalisation_is_scikit_images():
     np.testing.assert_allclose(preprocess(image, EQUALISE), equalize_hist(image, nbins=65536), atol=1e-3)
 
 
+@pytest.mark.parametrize(("kind", "offset"), [("uint64", 2**63), ("int64", -(2**63)), ("int64", 2**62), ("uint64", 0)])
+@pytest.mark.parametrize("method", ["percentile", "equalise"])
+def test_a_large_offset_changes_nothing(kind, offset, method):
+    image = np.random.default_rng(0).integers(0, 1000, (30, 40))
+    config = PreprocessingConfig(method)
+    moved = (image.astype(np.uint64) + np.uint64(offset % 2**64)).astype(kind)
+    assert np.array_equal(preprocess(moved, config), preprocess(image, config))
+
+
+def test_values_further_apart_than_floats_reach_are_refused():
+    image = np.full((20, 20), -1.5e308)
+    image[5:] = 1.5e308
+    with pytest.raises(ValueError, match="divide them"):
+        preprocess(image, PreprocessingConfig("percentile"))
+
+
 @pytest.mark.parametrize("brightest", range(200, 220))
 def test_equalised_background_does_not_depend_on_the_brightest_pixel(brightest):
     """Half of the pixels have one value, as the background of an 8-bit image: it stays in one place."""

@@ -71,8 +71,8 @@ def test_every_cut_is_between_two_cells_that_were_one_segment():
 
 
 @pytest.mark.parametrize("threshold", [0.02, -0.03, -1.0])  # clumps, a network of them, one segment without a gap
-@pytest.mark.parametrize("n_rows", [1, 7, 40])
-def test_bands_change_nothing(monkeypatch, threshold, n_rows):
+@pytest.mark.parametrize(("n_rows", "share"), [(1, 0.5), (7, 0.9), (40, 0.5)])
+def test_bands_change_nothing(monkeypatch, threshold, n_rows, share):
     config = SplittingConfig(longest_cut=9, neck=0.9, seed_distance=4, smallest_cell=4)
     segments = label_segments(noise(1, (150, 90)) > threshold)
     whole, banded = segments.copy(), segments.copy()
@@ -80,9 +80,25 @@ def test_bands_change_nothing(monkeypatch, threshold, n_rows):
     monkeypatch.setattr(bands, "BAND_PIXELS", n_rows * 90)
     monkeypatch.setattr(short_borders, "BAND_ROWS", 1)
     monkeypatch.setattr(short_borders, "DEPTH", 0)  # deep segments need more, and get it
+    monkeypatch.setattr(short_borders, "SHARE", share)
     assert cut_short_borders(banded, config) == n_cuts
     assert np.array_equal(whole, banded)
     assert n_cuts > 10 or threshold < -0.5
+
+
+def test_the_distance_of_a_deep_segment_is_found_once(monkeypatch):
+    """Not once more for every band."""
+    seen = []
+    monkeypatch.setattr(short_borders, "BAND_ROWS", 1)
+    monkeypatch.setattr(bands, "BAND_PIXELS", 10 * 200)
+    monkeypatch.setattr(
+        short_borders, "distance_inside", lambda labels: seen.append(labels.shape[0]) or distance_inside(labels)
+    )
+    deep = np.zeros((200, 200), np.int32)
+    deep[1:-1, 1:-1] = 1
+    cut_short_borders(deep, SplittingConfig(seed_distance=4))
+    assert seen.count(200) <= 2  # the other one is that of the flood, if there is one
+    assert sum(seen) < 20 * 200
 
 
 @pytest.mark.parametrize("block", [8, 50])

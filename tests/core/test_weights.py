@@ -274,7 +274,11 @@ def test_file_of_a_later_version(tmp_path, content):
         ({"diameter": "20"}, "diameter"),
         ({"diameter": None}, "diameter"),
         ({"data": "CC0 images"}, "training images are no list"),
-        ({"known_failures": ["none"]}, "known failures are ['none'], expected a text"),
+        ({"name": None}, "entry 'name' is None, expected a text"),
+        ({"splitting": {"seed_distance": float("inf")}}, "seed_distance is inf, but it must be a finite number"),
+        ({"splitting": {"watershed": "no"}}, "watershed is 'no', but it must be true or false"),
+        ({"network": {"n_levels": True}}, "n_levels is True, but it must be a whole number"),
+        ({"known_failures": ["none"]}, "entry 'known_failures' is ['none'], expected a text"),
         ({"data": ["CC0 images"]}, "training images are no list"),
     ],
     ids=str,
@@ -283,6 +287,15 @@ def test_wrong_values_in_the_card(tmp_path, content, changes, reason):
     path = tmp_path / "card.safetensors"
     path.write_bytes(with_card(content, **changes))
     assert reason in refusal(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    network = random_network()
+    next(network.parameters()).data.view(-1)[3] = value
+    path = write_weights(tmp_path / "w.safetensors", network)
+    with pytest.raises(WeightsError, match=r"1 tensors hold NaN, infinity .* such as 'encoder"):
+        load_model(str(path), "cpu")
 
 
 @pytest.mark.parametrize("architecture", ["unet", "branch_net", "double_unet"])

@@ -43,6 +43,14 @@ def test_the_button_tries_the_other_python(own_engine, make_module, own_file, wi
     assert f"in {sys.prefix}. The model tiny runs on cpu" in found
 
 
+def test_no_environment_is_not_the_current_folder(make_module):
+    module = make_module(**{**OTHER, "environment": "Elsewhere...|"})
+    with pytest.raises(ValidationError, match="No Python environment is selected") as error:
+        module.validate_module(Pipeline())
+    assert error.value.setting is module.environment
+    assert "No Python environment is selected" in module.test_device()
+
+
 @pytest.mark.parametrize("folder", ["", "gone"])
 def test_an_environment_without_python_is_found_at_design_time(make_module, tmp_path, folder):
     module = make_module(**{**OTHER, "environment": f"Elsewhere...|{tmp_path / folder}"})

@@ -1,5 +1,6 @@
 """The folder in which client and engine find each other."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -165,3 +166,13 @@ def test_the_place_is_in_the_runtime_folder_if_there_is_one(tmp_path, monkeypatc
     assert place_of(Path(sys.executable)).folder.parent == tmp_path
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "gone"))
     assert place_of(Path(sys.executable)).folder.parent.is_dir()
+
+
+@POSIX
+def test_a_file_system_without_locks_is_no_other_engine(folder, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("deepsplit_core.engine.place.fcntl.flock", refuse)
+    with pytest.raises(OSError, match="No locks available"):
+        folder.try_lock()

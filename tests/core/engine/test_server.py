@@ -198,7 +198,9 @@ def test_a_crowd_is_outlasted(serve, place, tiny_weights, monkeypatch):
     serve()
     silent = [connect(place) for _ in range(server.LARGEST_CROWD)]
     with connect(place) as late:
-        assert everything(late) == b""  # at once
+        late.settimeout(0.5)
+        with pytest.raises(socket.timeout):  # not sent away, but it has to wait
+            late.recv(1)
     assert predict(tiny_weights).probabilities.any()  # as soon as there is room
     for stranger in silent:
         stranger.close()
@@ -290,3 +292,10 @@ def test_who_looks_for_an_engine_keeps_none_from_starting(place):
     assert taken is not None
     assert server.lock_for_good(place) is None  # another engine
     place.unlock(taken)
+
+
+def test_an_engine_waits_for_the_lock_before_it_ends(place, monkeypatch):
+    asked = []
+    monkeypatch.setattr(server, "lock_for_good", asked.append)  # which returns None: another engine has it
+    assert server.main(place, 1, has_log=True) == 0
+    assert asked == [place]
