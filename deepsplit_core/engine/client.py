@@ -61,7 +61,7 @@ def predict(
     Returns
     -------
     Prediction
-        The same as in that Python itself, to the last bit.
+        The same as in that Python itself, on a CPU to the last bit.
 
     Raises
     ------
