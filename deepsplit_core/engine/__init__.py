@@ -1,8 +1,8 @@
 """The engine: a process in a Python that has torch, which runs the networks for those that do not.
 
 `predict` stands for `deepsplit_core.predict`, with the same result (on a CPU to the last bit); everything else works
-where the image is. The engine is started by the first that needs it, is shared by all programs of one user that name the same
-Python, holds each model once, and ends by itself when nobody has asked for five minutes.
+where the image is. The engine is started by the first that needs it, is shared by all programs of one user that name
+the same Python, holds each model once, and ends by itself when nobody has asked for five minutes.
 
 A client needs neither torch nor scikit-image.
 
