@@ -54,6 +54,8 @@ def cut_short_borders(labels: np.ndarray, config: SplittingConfig) -> int:
     int
         Pairs of cells that were one segment and share a border now.
     """
+    if labels.all():  # segments do not touch, so that this is one, without an outline that could have a neck
+        return 0
     seeds = _find_seeds(labels, config.seed_distance)
     n_labels = int(labels.max(initial=0)) + 1
     first_pixels = np.unique(seeds.numbers, return_index=True)[1]
