@@ -97,3 +97,16 @@ def test_interrupted_write_keeps_the_old_file(tmp_path):
         with_replacement(tmp_path / "a.tif", lambda part: part.write_bytes(b"new") / 0)
     assert (tmp_path / "a.tif").read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError, PermissionError])
+def test_what_is_no_fault_of_the_file_is_not_called_damage(tmp_path, monkeypatch, error):
+    path = tmp_path / "a.tif"
+    write_labels(path, np.ones((3, 4), np.int32))
+
+    def fail(_):
+        raise error("no")
+
+    monkeypatch.setattr("tifffile.imread", fail)
+    with pytest.raises(error):
+        read_image(path)

@@ -18,6 +18,12 @@ def squares(*boxes, shape=(40, 120)):
     return labels
 
 
+def test_labels_below_0_are_cells_in_every_score():
+    labels = -picture("11.22")
+    scores = evaluate(labels, labels)
+    assert (scores.dsc, scores.cds) == (1, 1)
+
+
 def test_equal_labellings_score_one_whatever_the_numbers():
     truth = picture("11.22 11.22 ..... 333..")
     scores = evaluate(np.where(truth > 0, 100 - 7 * truth, 0), truth)

@@ -180,6 +180,13 @@ def test_the_largest_cell_is_a_limit_that_is_still_kept(wired_weights):
     assert run(image, wired_weights, watershed=False, largest_cell=area - 1).labels.max() == 3
 
 
+def test_a_mask_may_hold_numbers(wired_weights):
+    mask = np.where(PAIR == 2, 0, 255).astype(np.uint8)
+    expected = run(drawn(PAIR), wired_weights, mask > 0).labels
+    assert expected.max() == 1
+    assert np.array_equal(run(drawn(PAIR), wired_weights, mask).labels, expected)
+
+
 def test_cells_at_the_border_of_the_mask_are_discarded_if_so_asked(wired_weights):
     truth, image = drawn_sizes()
     mask = np.ones(truth.shape, bool)
