@@ -23,7 +23,7 @@ from .config import TrainConfig
 from .dataset import RandomBatches, Sample
 from .distributed import Outputs, average_statistics, is_first, mean, random_seed, replicated, synchronised
 from .finetune import load_start
-from .hardware import device_of, place
+from .hardware import device_of, n_loaders, place
 from .history import describe, make_row, rows_of, write_csv
 from .losses import mean_loss
 from .optimisers import has_converged, make_optimiser, set_learning_rate
@@ -126,13 +126,13 @@ def is_picture_due(epoch: int, stage: Stage, config: TrainConfig) -> bool:
 def load_views(
     batches: RandomBatches, first_epoch: int, n_epochs: int, config: TrainConfig, network: UNet
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Return the batches from an epoch on; another process prepares them while this one computes."""
+    """Return the batches from an epoch on; other processes prepare them, in their order, while this one computes."""
     steps = range(first_epoch * config.epoch_steps, n_epochs * config.epoch_steps)
     loader = DataLoader(
         batches,
         batch_size=None,
         sampler=steps,
-        num_workers=1,
+        num_workers=n_loaders(device_of(network)),
         worker_init_fn=end_with_main_process,
         pin_memory=device_of(network).type == "cuda",  # memory that a GPU reads by itself
     )

@@ -24,7 +24,6 @@ from deepsplit_core.images import with_replacement
 from deepsplit_core.metrics import Scores
 from deepsplit_core.weights import Card, Model
 
-from .annotations import Annotation
 from .checks import checked_annotations
 from .config import TrainConfig, differences
 from .dataset import cell_diameters, load_samples
@@ -160,8 +159,8 @@ def check_results(results: Path, config: TrainConfig, origins: dict[str, dict[st
 def measure(networks: Sequence[UNet], history: Sequence[Row], fold: Fold) -> dict[str, Any]:
     """Choose thresholds and lengths on the validation images, and count on the test images with them."""
     diameter = float(np.median(cell_diameters([sample.labels for sample in fold.training])))
-    splitting, mean_ap = tune(predict(networks, fold.parts["validation"], fold.config), diameter)
-    counts = count(predict(networks, fold.parts["test"], fold.config), splitting)
+    splitting, mean_ap = tune(predict(networks, fold, "validation"), diameter)
+    counts = count(predict(networks, fold, "test"), splitting)
     n_epochs = Counter(row["stage"] for row in history)
     return {
         "counts": {step: dataclasses.asdict(scores) for step, scores in counts.items()},
@@ -173,11 +172,12 @@ def measure(networks: Sequence[UNet], history: Sequence[Row], fold: Fold) -> dic
     }
 
 
-def predict(networks: Sequence[UNet], annotations: Sequence[Annotation], config: TrainConfig) -> list[Predicted]:
-    """Run a system's networks, in float32 on the processor as `export` does: one, or one for each task."""
-    card = Card("", "", config.network, config.preprocessing, SplittingConfig(), 0.0)
+def predict(networks: Sequence[UNet], fold: Fold, part: str) -> list[Predicted]:
+    """Run a system's networks, one or one for each task, in float32 over a part of the fold's images."""
+    card = Card("", "", fold.config.network, fold.config.preprocessing, SplittingConfig(), 0.0)
+    device = choose_device(fold.device)
     predicted = [
-        predict_all(Model(network.cpu(), card, "", torch.device("cpu"), torch.float32), annotations)
+        predict_all(Model(network.to(device), card, "", device, torch.float32), fold.parts[part])
         for network in networks
     ]
     if len(networks) == 1:

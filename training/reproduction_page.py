@@ -27,11 +27,11 @@ U-Net could not part them, and in a confluent sheet everything would be cell.
 DSC and CDS are those of the segmentation intersected with the separation (4.1) and, post-processed, those after holes
 are filled, small segments dropped, short borders cut by the watershed and contact pixels given back to the cells. All
 thresholds and lengths are chosen on the validation images alone, for the greatest mean AP after post-processing.
-Counts are added over the images of a seed. ± is the standard deviation over the seeds. Where not all divisions of the
-images are finished yet, rows may be of different test images; the differences are always of the same.
+Counts are added over the images of a seed. ± is the standard deviation over the seeds. Where not all folds are
+finished yet, rows may be of different test images; the differences are always of the same.
 
-All rows have the same number of steps. Stage 1, a U-Net, is trained once for each division of the images; the
-cumulative systems go on from it, and so does the U-Net itself. Of two independent U-Nets one is that of stage 1, and
+All rows have the same number of steps. Stage 1, a U-Net, is trained once for each fold; the cumulative
+systems go on from it, and so does the U-Net itself. Of two independent U-Nets one is that of stage 1, and
 the other learns the separation with its weights. Of stage 1 the epoch of the least validation loss is built on, and
 intersected with; of everything else the last epoch counts. Minutes are those of one training, stage 1 included.
 """
@@ -56,7 +56,7 @@ CLAIMS = {
 }
 
 
-# The results of a system: of every seed, those of the divisions that are finished.
+# The results of a system: of every seed, those of the folds that are finished.
 Results = dict[int, dict[int, dict[str, Any]]]
 
 
@@ -83,7 +83,7 @@ def write_page(page: Path, results: Path, n_seeds: int) -> None:
     results : Path
         Folder of the files.
     n_seeds : int
-        How many seeds are expected; a row that has fewer divisions says so.
+        How many seeds are expected; a row that has fewer folds says so.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def how_it_was_made(results: Sequence[dict[str, Any]]) -> str:
     steps = {str(sum(result["steps"].values())) for result in results}
     devices = {" in ".join(result["device"]) for result in results}
     return (
-        f"Images brought to {side} x {side} pixels. Divisions for each seed: {results[0]['n_folds']}, with "
+        f"Images brought to {side} x {side} pixels. Folds for each seed: {results[0]['n_folds']}, with "
         f"{' or '.join(sorted(sizes))} images for training, validation and test. {' or '.join(sorted(steps))} steps, "
         f"{config['batch']} views of {config['view']} pixels each, of {1 + config['augmentation']['fixed_copies']} "
         f"fixed ones of each image; a look at the validation images every {config['epoch_steps']} steps. Width "
@@ -161,18 +161,18 @@ def how_it_was_made(results: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def table_of_the_paper(of_systems: dict[str, Results], n_divisions: int) -> str:
+def table_of_the_paper(of_systems: dict[str, Results], n_folds: int) -> str:
     """Return Tables 1 and 2 with the paper's own figures beside ours."""
     columns = [("DSC", "intersected", "dsc"), ("CDS", "intersected", "cds")]
     columns += [("DSC post-processed", "post-processed", "dsc"), ("CDS post-processed", "post-processed", "cds")]
-    header = ["", "divisions", *(title for column in columns for title in (column[0], "paper"))]
+    header = ["", "folds", *(title for column in columns for title in (column[0], "paper"))]
     rows = []
     for name, system in SYSTEMS.items():
         seeds = [joined(list(folds.values())) for folds in of_systems[name].values()]
         ours = [over_seeds([getattr(m.counts[step], score) for m in seeds]) for _, step, score in columns]
         paper = [number(value) for value in system.paper] or ["-"] * len(columns)
         n_finished = sum(map(len, of_systems[name].values()))
-        count = f"{n_finished} of {n_divisions}" if seeds else "missing"
+        count = f"{n_finished} of {n_folds}" if seeds else "missing"
         rows.append([system.title, count, *(cell for pair in zip(ours, paper, strict=True) for cell in pair)])
     return markdown(header, rows)
 
@@ -199,12 +199,12 @@ def table_of_more(of_systems: dict[str, Results]) -> str:
 
 
 def table_of_claims(of_systems: dict[str, Results]) -> str:
-    """Return the differences that the paper's claims are about, each between two systems on the same divisions."""
+    """Return the differences that the paper's claims are about, each between two systems on the same folds."""
     # The step, the score, and its number among the paper's figures, which has none of the cleaned segments.
     columns = [("post-processed", "dsc", 2), ("cleaned", "cds", None), ("post-processed", "cds", 3)]
     header = [
         "",
-        "divisions",
+        "folds",
         "DSC post-processed",
         "paper",
         "CDS without the watershed",
@@ -229,15 +229,15 @@ def table_of_claims(of_systems: dict[str, Results]) -> str:
 
 
 def shared(one: Results, other: Results) -> tuple[list[tuple[Measured, Measured]], int]:
-    """Return what two systems came to on the divisions that both have: of each seed, and how many divisions in all."""
-    pairs, n_divisions = [], 0
+    """Return what two systems came to on the folds that both have: of each seed, and how many folds in all."""
+    pairs, n_folds = [], 0
     for seed in sorted(one.keys() & other.keys()):
         folds = sorted(one[seed].keys() & other[seed].keys())
         if folds:
             first, second = (joined([results[seed][fold] for fold in folds]) for results in (one, other))
             pairs.append((first, second))
-            n_divisions += len(folds)
-    return pairs, n_divisions
+            n_folds += len(folds)
+    return pairs, n_folds
 
 
 def over_seeds(values: Sequence[float], sign: str = "") -> str:

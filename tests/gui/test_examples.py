@@ -7,7 +7,7 @@ import tifffile
 from window import wait_for
 
 # Where the names of the settings stand in the main window, as (rows, columns) of its picture.
-NAMES_OF_SETTINGS = np.s_[150:1080, 240:560]
+NAMES_OF_SETTINGS = np.s_[150:1180, 240:560]
 
 
 def names_of_settings(picture):
@@ -49,11 +49,12 @@ def step_through_deepsplit(cellprofiler, name):
 def test_the_device_can_be_tried(open_example):
     with open_example("cell_shape") as cellprofiler:
         step_through_deepsplit(cellprofiler, "cell_shape")
-        # The button is the last of the settings, and its word the last before the help buttons.
+        # The button is the last of the settings, and its word the last before the help buttons. Where the name of the
+        # setting takes two lines, the word stands between them.
         settings = cellprofiler.picture(cellprofiler.main, "cell_shape_settings")
         row = names_of_settings(settings)[-1]
-        (columns,) = np.nonzero((settings[row : row + 12, 240:1000].max(axis=-1) < 128).any(axis=0))
-        cellprofiler.click(cellprofiler.main, 240 + columns[-1], row + 5)
+        (columns,) = np.nonzero((settings[row - 14 : row + 12, 240:1000].max(axis=-1) < 128).any(axis=0))
+        cellprofiler.click(cellprofiler.main, 240 + columns[-1], row + 2)
         answer = cellprofiler.wait_for_window("^DeepSplitSegment$", 120)
         cellprofiler.picture(answer, "device")
         assert cellprofiler.trouble() == []

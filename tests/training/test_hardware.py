@@ -7,7 +7,7 @@ import torch
 from networks import random_network
 
 from training import hardware, loop
-from training.hardware import autocast, device_of, place, to_device
+from training.hardware import autocast, device_of, n_loaders, place, to_device
 from training.schedule import begin, outputs, stage_loss, stages_of
 
 CPU = torch.device("cpu")
@@ -66,6 +66,28 @@ def test_copy_of_the_trunk_is_where_the_network_is(config):
     begin(network, stages_of(config)[1], config)
     assert device_of(network.segmentation) == device_of(network)
     assert all(is_channels_last(p) for p in network.segmentation.parameters() if p.dim() == 4)
+
+
+@pytest.mark.parametrize(
+    ("device", "n_cores", "n_processes", "expected"),
+    [("cpu", 64, 1, 1), ("cuda", 64, 1, 8), ("cuda", 6, 1, 5), ("cuda", 16, 4, 3), ("cuda", None, 1, 1)],
+)
+def test_a_gpu_gets_as_many_loaders_as_there_are_cores(device, n_cores, n_processes, expected, monkeypatch):
+    monkeypatch.setattr(hardware.os, "cpu_count", lambda: n_cores)
+    monkeypatch.setattr(hardware, "n_processes", lambda: n_processes)
+    assert n_loaders(torch.device(device)) == expected
+
+
+# torch warns of more processes than cores.
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_result_does_not_depend_on_the_number_of_loaders(config, samples, tmp_path, monkeypatch):
+    weights = []
+    for number in (1, 3):
+        monkeypatch.setattr(loop, "n_loaders", lambda device, number=number: number)
+        run = tmp_path / str(number)
+        run.mkdir()
+        weights.append(loop.train(samples[:4], samples[4:], config, run, False).state_dict())
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
