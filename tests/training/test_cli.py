@@ -237,7 +237,7 @@ def test_device_that_is_not_there_is_no_silent_cpu(data, preset, tmp_path, capsy
 def test_unknown_preset(data, tmp_path, capsys):
     line = refused(capsys, data, tmp_path / "run", "novelty")
     assert "'novelty' is neither a preset (best, cells, " in line
-    assert ", reproduction, reproduction_endothelium) nor a TOML file" in line
+    assert ", reproduction, reproduction_endothelium, reproduction_gpu) nor a TOML file" in line
 
 
 @pytest.mark.parametrize("command", ["evaluate", "export"])

@@ -75,7 +75,7 @@ def test_two_networks_learn_a_task_each(fold):
     long = {"segmentation_epochs": 3, "separation_epochs": 8, "epoch_steps": 20}
     fold = fold._replace(config=dataclasses.replace(fold.config, network=network, **long))
     networks, _ = train_system(SYSTEMS["two-unets"], fold)
-    (image, *_) = predict(networks, fold.parts["train"], fold.config)
+    (image, *_) = predict(networks, fold, "train")
     seg_mask, separation_mask = fold.training[0].targets[:2].numpy() > 0.5
     segmentation, separation = image.probabilities
     assert segmentation[seg_mask].mean() > segmentation[~seg_mask].mean() + 0.3
