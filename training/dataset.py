@@ -91,7 +91,9 @@ class RandomBatches(Dataset):
     """
 
     def __init__(self, samples: Sequence[Sample], config: TrainConfig, stage: int) -> None:
-        self.samples, self.config, self.stage = samples, config, stage
+        # Tensors alone: where loaders are new processes (Windows), each gets a copy of anything else.
+        self.planes = [(sample.image, sample.targets) for sample in samples]
+        self.config, self.stage = config, stage
         self.numbers = share_of(range(config.batch))
         # What is drawn from: a group is drawn first, then an image in it.
         groups: dict[str, list[int]] = {}
@@ -115,16 +117,16 @@ class RandomBatches(Dataset):
         group = self.groups[int(torch.randint(len(self.groups), (), generator=generator))]
         chosen = group[int(torch.randint(len(group), (), generator=generator))]
         if not config.augmentation.fixed_copies:
-            return random_view(*self.samples[chosen][:2], config.view, config.augmentation, generator)
+            return random_view(*self.planes[chosen], config.view, config.augmentation, generator)
         copy = int(torch.randint(1 + config.augmentation.fixed_copies, (), generator=generator))
-        return fixed_view(self.samples[chosen], chosen, copy, config)
+        return fixed_view(*self.planes[chosen], chosen, copy, config)
 
 
-def fixed_view(sample: Sample, number: int, copy: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
+def fixed_view(image: Tensor, targets: Tensor, number: int, copy: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """Return one of the fixed views of an image, whose number in the run this is; copy 0 is the original."""
     if copy == 0:
-        return original_view(*sample[:2], config.view)
-    return random_view(*sample[:2], config.view, config.augmentation, seeded(config.seed, number, copy))
+        return original_view(image, targets, config.view)
+    return random_view(image, targets, config.view, config.augmentation, seeded(config.seed, number, copy))
 
 
 def seeded(*numbers: int) -> torch.Generator:
