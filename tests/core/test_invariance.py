@@ -88,5 +88,5 @@ def test_shorter_numbers_score_as_float32(dtype):
     assert scores[0].cds > 0.9 and 0.5 < scores[0].ap[-1] < 0.99
     assert scores[0].cds == pytest.approx(scores[1].cds, abs=0.002)
     assert scores[0].ap[:-1] == pytest.approx(scores[1].ap[:-1], abs=0.01)
-    # At IoU .9 some ten pixels of an outline decide: a shift of the probabilities by .002 moves some nuclei over it.
+    # At IoU .9 of so small discs some pixels of an outline decide: .8075 and .7888 were seen with integers and floats.
     assert scores[0].ap[-1] == pytest.approx(scores[1].ap[-1], abs=0.03)
