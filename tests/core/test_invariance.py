@@ -73,18 +73,18 @@ def test_the_order_of_images_changes_no_label():
         assert np.array_equal(one, other)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
-def test_shorter_numbers_score_as_float32(dtype):
+@pytest.mark.parametrize(("dtype", "n_images"), [(torch.bfloat16, 2), (torch.int8, 4)])
+def test_shorter_numbers_score_as_float32(dtype, n_images):
     """On noisy pairs of touching nuclei, whose outlines are exact by a hair or not."""
     if dtype == torch.int8 and not has_fast_int8(torch.device("cpu")):
         pytest.skip("this processor has neither VNNI nor AVX2")
     circles, shape = grid_of_pairs(6, 9, radius=11, apart=19)
     truth = discs(shape, circles)
-    images = [photograph(truth, blur=1.5, noise=0.08, seed=seed) for seed in range(4)]
+    images = [photograph(truth, blur=1.5, noise=0.08, seed=seed) for seed in range(n_images)]
     scores = [
         evaluate_all((labels_of(image, numbers), truth, None) for image in images) for numbers in (dtype, torch.float32)
     ]
-    assert scores[0].n_true > 300
+    assert scores[0].n_true > 100 * n_images
     assert scores[0].cds > 0.9 and 0.5 < scores[0].ap[-1] < 0.99
     assert scores[0].cds == pytest.approx(scores[1].cds, abs=0.002)
     assert scores[0].ap[:-1] == pytest.approx(scores[1].ap[:-1], abs=0.01)
