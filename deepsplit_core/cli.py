@@ -53,7 +53,7 @@ def _segment(options: argparse.Namespace) -> int:
     from .segmentation import predict, split_prediction
     from .weights import load_model
 
-    _refuse_equal_outputs(options.images)
+    _refuse_overwriting(options.images, options.output)
     config = SegmentConfig(model=options.model, diameter=options.diameter, device=options.device)
     load_model(config.model, config.device)  # what is wrong with the model is said once, not for every image
     try:
@@ -162,7 +162,7 @@ def _engine(options: argparse.Namespace) -> int:
     return serve(place, options.idle_minutes, has_log=options.place is not None)
 
 
-def _refuse_equal_outputs(images: Sequence[Path]) -> None:
+def _refuse_overwriting(images: Sequence[Path], output: Path) -> None:
     # Names that differ in capitals alone are one file on Windows and macOS.
     counts = Counter(path.stem.casefold() for path in images)
     twice = sorted({path.stem for path in images if counts[path.stem.casefold()] > 1})
@@ -171,6 +171,14 @@ def _refuse_equal_outputs(images: Sequence[Path]) -> None:
             f"Several images are named {', '.join(twice)}: their label files would overwrite each other. "
             "Segment them into different output folders."
         )
+    given = {path.resolve() for path in images}
+    for path in images:
+        for name in (f"{path.stem}_labels.tif", f"{path.stem}_overlay.png"):
+            if (output / name).resolve() in given:
+                raise ValueError(
+                    f"{output / name} is one of the images, and would be overwritten by the result of {path}: "
+                    "choose another output folder, or leave it out."
+                )
 
 
 def _pairs(predicted: Path, truth: Path) -> list[tuple[Path, Path]]:
@@ -198,11 +206,16 @@ def _label_images(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.stem.endswith("_overlay"):
             continue
-        name = path.stem[: -len("_labels")] if path.stem.endswith("_labels") else path.stem
+        name = _image_name(path)
         if name in by_name:
-            raise ValueError(f"{by_name[name]} and {path} are both taken for the labels of {name}: move one away.")
+            raise ValueError(f"{by_name[name]} and {path} are both taken for those of {name}: move one away.")
         by_name[name] = path
     return by_name
+
+
+def _image_name(path: Path) -> str:
+    """Return the name of the image that a label image belongs to."""
+    return path.stem[: -len("_labels")] if path.stem.endswith("_labels") else path.stem
 
 
 def _ignore_masks(ignore: Path, truths: Sequence[Path]) -> dict[Path, Path]:
@@ -213,14 +226,14 @@ def _ignore_masks(ignore: Path, truths: Sequence[Path]) -> dict[Path, Path]:
         return {truths[0]: ignore}
     if not ignore.is_dir():
         raise ValueError(f"There is no {ignore}: give a mask of the pixels to ignore, or a folder of them.")
-    by_name = {path.stem: path for path in sorted(ignore.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
-    lonely = sorted(set(by_name) - {truth.stem for truth in truths})
+    by_name = _label_images(ignore)
+    lonely = sorted(set(by_name) - set(map(_image_name, truths)))
     if lonely or not by_name:
         raise ValueError(
             f"{ignore} must hold masks of the annotated images, under their names; without an image: "
             f"{lonely or 'none, it is empty'}."
         )
-    return {truth: by_name[truth.stem] for truth in truths if truth.stem in by_name}
+    return {truth: by_name[_image_name(truth)] for truth in truths if _image_name(truth) in by_name}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -278,7 +291,3 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--place", type=Path, help=argparse.SUPPRESS)  # how a client names the folder that it watches
     command.set_defaults(run_command=_engine)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

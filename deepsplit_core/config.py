@@ -7,8 +7,8 @@ never guesses what training did.
 from __future__ import annotations
 
 import dataclasses
-import math
 import numbers
+import sys
 from dataclasses import dataclass
 from typing import Any, Callable, TypeVar
 
@@ -16,7 +16,9 @@ C = TypeVar("C", bound="Config")
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    # Compared, as `math.isfinite` fails for whole numbers that no float can hold.
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_real and bool(abs(value) <= sys.float_info.max)  # type: ignore[arg-type]
 
 
 # By the type of a field's default: what its value must be, as a question and in words.
@@ -213,7 +215,8 @@ class SplittingConfig(Config):
         for field in ("smallest_cell", "largest_hole", "longest_cut", "neck"):
             self._require(getattr(self, field) >= 0, field, "at least 0")
         self._require(0 <= self.smallest_share <= 1, "smallest_share", "0 to 1")
-        self._require(self.seed_distance >= 1, "seed_distance", "at least 1 pixel")
+        # The time that seeds take grows with the square of it.
+        self._require(1 <= self.seed_distance <= 1000, "seed_distance", "1 to 1,000 pixels")
 
     def scaled(self, factor: float) -> SplittingConfig:
         """Return the same settings for an image that is enlarged by `factor`."""
@@ -267,13 +270,11 @@ class SegmentConfig(Config):
 
     def __post_init__(self) -> None:
         self._require(self.diameter == 0 or self.diameter >= 1, "diameter", "0 (as trained) or at least 1 pixel")
-        smallest = self.smallest_cell or 0
-        self._require(
-            self.largest_cell is None or self.largest_cell >= smallest,
-            "largest_cell",
-            f"at least the smallest cell ({smallest:g})",
-        )
         self.splitting(SplittingConfig(), 1.0)  # a wrong setting is refused here, before the network has run
+        if self.largest_cell is not None:
+            smallest = self.smallest_cell or 0
+            self._require(_is_number(self.largest_cell), "largest_cell", "a finite number")
+            self._require(self.largest_cell >= smallest, "largest_cell", f"at least the smallest cell ({smallest:g})")
 
     def splitting(self, trained: SplittingConfig, scale: float) -> SplittingConfig:
         """Return the settings for the image given: the model's own, rescaled, under the user's.
@@ -289,4 +290,4 @@ class SegmentConfig(Config):
         chosen = {name: value for name, value in self.to_dict().items() if name in names and value is not None}
         if self.smallest_cell is not None:
             chosen["smallest_share"] = 1.0  # what the user says holds for any image
-        return dataclasses.replace(trained.scaled(scale), **chosen)
+        return SplittingConfig.from_dict({**trained.scaled(scale).to_dict(), **chosen})

@@ -20,7 +20,8 @@ def read_image(path: PathLike) -> np.ndarray:
     Returns
     -------
     array
-        As stored: (Y, X) for a grey image, with further axes for colours, planes or pages.
+        As stored, also where the file says that 0 is white: (Y, X) for a grey image, with further axes for colours,
+        planes or pages.
 
     Raises
     ------
@@ -36,6 +37,7 @@ def read_image(path: PathLike) -> np.ndarray:
         raise ValueError(f"{path} is not read: its name ends in {path.suffix!r}, expected one of {IMAGE_SUFFIXES}.")
     # Imported here: the command line answers --help without them.
     import imageio.v2
+    from PIL.Image import DecompressionBombError
 
     try:
         if path.suffix.lower() in TIFF_SUFFIXES:
@@ -43,6 +45,10 @@ def read_image(path: PathLike) -> np.ndarray:
         return np.asarray(imageio.v2.imread(path))
     except (MemoryError, PermissionError):
         raise
+    except DecompressionBombError as error:
+        raise ValueError(
+            f"{path} is not read: so large an image has to be a TIFF, uncompressed or compressed as zip ({error})."
+        ) from error
     except Exception as error:  # the readers raise dozens of types for a damaged file
         raise ValueError(
             f"{path} could not be read as an image: it is damaged or of another format "
@@ -54,13 +60,18 @@ def _read_tiff(path: Path) -> np.ndarray:
     import imageio.v2
     import tifffile
 
-    try:
-        return np.asarray(tifffile.imread(path))
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
-            raise
+    with tifffile.TiffFile(path) as file:
+        series, is_0_white = file.series[0], file.pages[0].photometric == 0
+        try:
+            return np.asarray(series.asarray())
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
     # LZW and its like: Pillow brings decoders of its own.
-    return np.asarray(imageio.v2.imread(path, format="TIFF-PIL"))
+    with imageio.v2.get_reader(path, format="TIFF-PIL") as reader:
+        pages = [np.asarray(reader.get_data(number)) for number in range(len(series))]  # type: ignore[attr-defined]
+    image = pages[0] if len(pages) == 1 else np.stack(pages).reshape(series.shape)
+    return ~image if is_0_white and image.dtype == np.uint8 else image  # these it has turned round
 
 
 def write_labels(path: PathLike, labels: np.ndarray) -> None:

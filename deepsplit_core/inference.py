@@ -40,6 +40,11 @@ def predict(
     (2, Y, X) float16 array, 0 to 1
         Segmentation and separation probability. A network without a separation decoder finds no contact: 0.
         float16 has steps of 0.0005 at most, a tenth of what bfloat16 computes with.
+
+    Raises
+    ------
+    RuntimeError
+        The network computed NaN, or ran out of memory.
     """
     if device.type == "cpu":
         keep_memory()
@@ -51,7 +56,13 @@ def predict(
             batch = tiles[start : start + tiling.batch]
             pixels = torch.from_numpy(np.stack([tile.cut(image)[None] for tile in batch]))
             pixels = pixels.to(device, pixel_type, memory_format=torch.channels_last)
-            results = torch.sigmoid(network(pixels).float()).half().cpu().numpy()
+            logits = network(pixels).float()
+            if logits.sum().isnan():
+                raise RuntimeError(
+                    "The network computed NaN in place of probabilities: its weights are damaged or its training went "
+                    "wrong. Take another weights file."
+                )
+            results = torch.sigmoid(logits).half().cpu().numpy()
             for tile, result in zip(batch, results):
                 tile.paste(result, probabilities[: network.n_outputs])
     if len(tiles) > MANY_TILES:

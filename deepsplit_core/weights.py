@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 CARD_KEY = "deepsplit"
-LARGEST_HEADER = 10_000_000  # bytes; a header of ours has some 20,000
+LARGEST_HEADER = 1_000_000  # bytes; a header of ours has some 20,000
 BUNDLED = Path(__file__).parent / "models"
 
 
@@ -106,6 +106,10 @@ class Card:
             raise ValueError(f"its card is incomplete ({error})") from error
         if not isinstance(card.diameter, (int, float)) or not 1 <= card.diameter <= 10_000:
             raise ValueError(f"its cell diameter is {card.diameter} pixels, expected 1 to 10,000")
+        if card.preprocessing.diameter and abs(card.preprocessing.diameter - card.diameter) > 0.1:  # rounded in a card
+            raise ValueError(
+                f"it sees cells at {card.preprocessing.diameter} pixels, but its cell diameter is {card.diameter}"
+            )
         if not isinstance(card.data, list) or not all(isinstance(entry, dict) for entry in card.data):
             raise ValueError("its training images are no list of JSON objects")
         for name in ("name", "description", "known_failures"):
@@ -283,17 +287,18 @@ def build_network(path: Path, card: Card, tensors: dict[str, torch.Tensor]) -> U
             f"{path} is not a usable DeepSplit weights file: {len(wrong)} tensors do not fit the network of its card "
             f"({card.network.architecture}, width {card.network.base_width}), such as {wrong[0]!r}."
         )
-    bad = [
-        name
-        for name, values in tensors.items()
-        if not values.isfinite().all() or (is_statistic(name) and (values < 0).any())
-    ]
+    # Complex numbers, and negative variances and largest or mean activations, give NaN or the wrong cells.
+    bad = [name for name, values in tensors.items() if values.is_complex()]
+    fitting = {name: values.to(expected[name].dtype) for name, values in tensors.items() if name not in bad}
+    for name, values in fitting.items():
+        is_positive = is_statistic(name) or name.endswith("running_var")
+        if not values.isfinite().all() or (is_positive and (values < 0).any()):
+            bad.append(name)
     if bad:
         raise WeightsError(
-            f"{path} is not a usable DeepSplit weights file: {len(bad)} tensors hold NaN, infinity or a largest or "
-            f"mean activation below 0, such as {bad[0]!r}. The training went wrong, or the file is damaged."
+            f"{path} is not a usable DeepSplit weights file: {len(bad)} tensors hold NaN, infinity or what cannot be, "
+            f"such as {bad[0]!r}. The training went wrong, or the file is damaged."
         )
-    fitting = {name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}
     network.load_state_dict(fitting, assign=True)
     return network.eval()
 
@@ -338,6 +343,8 @@ def load_model(model: str, device: str = "auto") -> Model:
         key = (sha256, str(where))
         if key not in _loaded:
             card, tensors = read(path)
+            if fingerprint(model) != sha256:
+                raise WeightsError(f"The weights file {path} was replaced while it was read: try again.")
             network = build_network(path, card, tensors)
             if has_fast_int8(where) and any(is_statistic(name) for name in tensors):
                 network, dtype = quantise(network), torch.int8

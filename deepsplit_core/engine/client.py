@@ -74,6 +74,7 @@ def predict(
         or cannot use torch or the device; the message says what to do and gives the engine's last words.
     """
     values = {**config.to_dict(), "model": _absolute(config.model)}
+    mask = None if mask is None else np.asarray(mask, bool)
     arrays = [check_image(image)] if mask is None else [check_image(image), mask]
     answer, (probabilities,) = _ask(python, {"command": "predict", "config": values}, arrays)
     card = Card.from_json(answer["card"])

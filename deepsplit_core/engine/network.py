@@ -7,7 +7,7 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Sequence
 
 if TYPE_CHECKING:
     import torch
@@ -95,19 +95,26 @@ class NetworkThread:
             return taken
 
     def _answer(self, calls: list[_Call]) -> None:
-        import torch
-
         try:
-            with torch.inference_mode():
-                pixels = calls[0].pixels
-                if len(calls) > 1:
-                    pixels = torch.cat([call.pixels for call in calls]).contiguous(memory_format=torch.channels_last)
-                logits = calls[0].network(pixels)
-                for call, own in zip(calls, logits.split([len(call.pixels) for call in calls])):
-                    call.result.set_result(own)
+            for call, logits in zip(calls, _logits_of(calls)):
+                call.result.set_result(logits)
+            return
         except Exception as error:  # whatever it is belongs to those who wait for the result
-            if len(calls) > 1:  # too many for the memory, perhaps: each alone
-                for call in calls:
-                    self._answer([call])
-            else:
+            if len(calls) == 1:
                 calls[0].result.set_exception(error)
+                return
+        # Too many for the memory, perhaps: each alone. Outside of the handler, whose error holds what they allocated.
+        for call in calls:
+            self._answer([call])
+
+
+def _logits_of(calls: list[_Call]) -> Sequence[torch.Tensor]:
+    """Run the network once, over the tiles of all calls."""
+    import torch
+
+    with torch.inference_mode():
+        pixels = calls[0].pixels
+        if len(calls) > 1:
+            pixels = torch.cat([call.pixels for call in calls]).contiguous(memory_format=torch.channels_last)
+        logits: torch.Tensor = calls[0].network(pixels)
+        return logits.split([len(call.pixels) for call in calls])

@@ -22,7 +22,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 import numpy as np
 
 VERSION = 2
-LARGEST_HEADER = 1 << 20  # bytes; the largest, an answer with the model's card, has some 20,000
+LARGEST_HEADER = 1 << 22  # bytes; the largest, an answer with a card (`weights.LARGEST_HEADER`), escaped twice
 LARGEST_ARRAYS = 1 << 34  # bytes of one frame; float64 pixels of 40,000 x 40,000 fit
 LARGEST_COUNT = 2  # image and mask
 DTYPES = frozenset(
@@ -62,7 +62,7 @@ def send(connection: socket.socket, header: dict[str, Any], arrays: Sequence[np.
     # As the other side will check it: what cannot be sent is said here, where it can be mended.
     native = [np.ascontiguousarray(array, array.dtype.newbyteorder("=")) for array in arrays]
     described = [[array.dtype.name, list(array.shape)] for array in native]
-    text = json.dumps({**header, "arrays": described}).encode()
+    text = json.dumps({**header, "arrays": described}, default=float).encode()  # numbers of numpy
     try:
         _check_header(text)
     except ProtocolError as error:

@@ -97,6 +97,15 @@ def test_names_that_differ_in_capitals_alone_are_one_file_elsewhere(tmp_path, im
     assert "Several images are named CELLS, cells" in capsys.readouterr().err
 
 
+def test_images_are_not_overwritten_by_results(tmp_path, image, wired_weights, capsys):
+    annotated = tmp_path / "cells_labels.tif"
+    write_labels(annotated, TRUTH)
+    before = annotated.read_bytes()
+    assert segment([image, annotated], tmp_path, wired_weights) == 1
+    assert f"{annotated} is one of the images, and would be overwritten" in capsys.readouterr().err
+    assert annotated.read_bytes() == before
+
+
 def test_an_image_for_which_memory_ends_is_named_and_the_others_are_written(
     tmp_path, image, wired_weights, capsys, monkeypatch
 ):
@@ -241,7 +250,7 @@ def test_evaluate_refuses_two_files_of_one_image(tmp_path, capsys):
         path.parent.mkdir(exist_ok=True)
         write_labels(path, picture("11"))
     assert main(["evaluate", str(tmp_path / "one"), str(tmp_path / "two")]) == 1
-    assert "are both taken for the labels of a: move one away" in capsys.readouterr().err
+    assert "are both taken for those of a: move one away" in capsys.readouterr().err
 
 
 def test_evaluate_refuses_colour_pictures_of_labels(tmp_path, capsys):
@@ -268,6 +277,13 @@ def test_evaluate_leaves_ignored_pixels_out(half_annotated, capsys):
     assert (scores["n_predicted"], scores["cds"], scores["ignore_masks"]) == (3, 1, 1)
     files = [half_annotated / folder / "a.tif" for folder in ("predicted", "truth", "ignore")]
     assert evaluate_as_json(capsys, *files[:2], "--ignore", files[2])["n_predicted"] == 1
+
+
+def test_evaluate_refuses_two_masks_of_one_image(half_annotated, capsys):
+    write_png(half_annotated / "ignore" / "a.png", np.zeros((1, 5), np.uint8))
+    folders = [str(half_annotated / name) for name in ("predicted", "truth", "ignore")]
+    assert main(["evaluate", *folders[:2], "--ignore", folders[2]]) == 1
+    assert "both taken for those of a" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

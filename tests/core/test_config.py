@@ -55,6 +55,7 @@ def test_frozen(kind):
         (SplittingConfig, "largest_hole", -1),
         (SplittingConfig, "longest_cut", -1),
         (SplittingConfig, "seed_distance", 0.5),
+        (SplittingConfig, "seed_distance", 1e30),
         (SegmentConfig, "diameter", 0.5),
         (SegmentConfig, "diameter", -20),
         (SegmentConfig, "diameter", float("nan")),
@@ -64,6 +65,22 @@ def test_value_out_of_range_is_named(kind, field, value):
     with pytest.raises(ValueError, match=rf"{kind.__name__}\.\w+ is .*, but it must be ") as error:
         kind(**{field: value})
     assert field in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"watershed": "no"}, {"contact_to_cells": 0}, {"largest_cell": "9"}, {"smallest_cell": "20"}, {"neck": 1}],
+    ids=str,
+)
+def test_settings_of_a_wrong_type_are_refused(settings):
+    """None, their default, has no type to compare with."""
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        SegmentConfig.from_dict(settings)
+
+
+def test_number_beyond_any_float_is_refused():
+    with pytest.raises(ValueError, match=r"SplittingConfig\.neck is 1000.*, but it must be a finite number"):
+        SplittingConfig.from_dict({"neck": 10**400})
 
 
 def test_papers_network_is_the_default():

@@ -44,6 +44,33 @@ def test_compressed_tiff(tmp_path, compression, dtype):
     assert np.array_equal(read_image(tmp_path / "a.tif"), image)
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_every_page_is_read(tmp_path, compression):
+    """Else the first plane of a stack would be taken for the image."""
+    pages = (np.arange(3 * 35).reshape(3, 5, 7) * 2).astype(np.uint8)
+    first, *others = map(Image.fromarray, pages)
+    first.save(tmp_path / "a.tif", save_all=True, append_images=others, compression=compression)
+    assert np.array_equal(read_image(tmp_path / "a.tif"), pages)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_values_are_as_stored_where_zero_is_white(tmp_path, dtype):
+    """Labels may be stored so, and 0 has to stay their background."""
+    image = (np.arange(35).reshape(5, 7) * 7).astype(dtype)
+    tifffile.imwrite(tmp_path / "plain.tif", image, photometric="miniswhite")
+    given = ~image if dtype == np.uint8 else image  # of these Pillow stores the inverse
+    Image.fromarray(given).save(tmp_path / "lzw.tif", compression="tiff_lzw", tiffinfo={262: 0})
+    for name in ("plain.tif", "lzw.tif"):
+        assert np.array_equal(read_image(tmp_path / name), image), name
+
+
+def test_image_too_large_for_pillow_is_not_called_damaged(tmp_path, monkeypatch):
+    imageio.v2.imwrite(tmp_path / "a.png", np.zeros((30, 30), np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
+    with pytest.raises(ValueError, match=r"a\.png is not read: so large an image has to be a TIFF"):
+        read_image(tmp_path / "a.png")
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no image file .*gone\.tif"):
         read_image(tmp_path / "gone.tif")
@@ -107,6 +134,6 @@ def test_what_is_no_fault_of_the_file_is_not_called_damage(tmp_path, monkeypatch
     def fail(_):
         raise error("no")
 
-    monkeypatch.setattr("tifffile.imread", fail)
+    monkeypatch.setattr("tifffile.TiffFile", fail)
     with pytest.raises(error):
         read_image(path)

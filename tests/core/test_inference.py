@@ -92,6 +92,14 @@ def test_probabilities_are_sigmoids_of_the_logits():
     np.testing.assert_allclose(probabilities(network, image), 1 / (1 + np.exp(-logits)), atol=STEP)
 
 
+def test_a_network_without_numbers_is_an_error():
+    """Not an image without cells."""
+    network = random_network()
+    next(network.parameters()).data[:] = torch.nan
+    with pytest.raises(RuntimeError, match="The network computed NaN"):
+        probabilities(network, noise((20, 20)))
+
+
 def test_image_is_not_modified():
     image = noise((33, 21))
     before = image.copy()

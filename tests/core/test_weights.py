@@ -298,6 +298,40 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
         load_model(str(path), "cpu")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("encoder.blocks.0.1.running_var", torch.tensor(-1.0)),
+        ("encoder.blocks.0.1.bias", torch.tensor(1e300, dtype=torch.float64)),  # infinity in float32
+        ("encoder.blocks.0.1.bias", torch.tensor(1j)),
+    ],
+    ids=["variance", "float64", "complex"],
+)
+def test_weights_that_would_give_no_numbers_are_refused(tmp_path, name, value):
+    config = ModelConfig("branch_net", 2, 3, 0.0, "batch")
+    tensors = random_network("branch_net", normalisation="batch").state_dict()
+    tensors[name] = value.expand(tensors[name].shape)
+    path = tmp_path / "w.safetensors"
+    write(path, card_of(None, config), tensors)
+    assert f"such as {name!r}" in refusal(path)
+
+
+def test_file_that_is_replaced_while_it_is_read_is_refused(bundle, tmp_path, monkeypatch):
+    """Else the weights of one file would bear the sha256 of another."""
+    path = write_weights(tmp_path / "w.safetensors", random_network())
+
+    def read_another(path):
+        write_weights(path, random_network(seed=1))
+        os.utime(path, (1, 1))  # as the clock may not have gone on
+        return read(path)
+
+    monkeypatch.setattr(weights, "read", read_another)
+    with pytest.raises(WeightsError, match=r"w\.safetensors was replaced while it was read: try again"):
+        load_model(str(path), "cpu")
+    monkeypatch.undo()
+    assert load_model(str(path), "cpu").sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 @pytest.mark.parametrize("architecture", ["unet", "branch_net", "double_unet"])
 def test_tensors_of_another_architecture(tmp_path, architecture):
     path = write_weights(tmp_path / "w.safetensors", random_network(architecture), card_of(None))

@@ -1,6 +1,7 @@
 """The one thread of the networks: in order, alone on the CPU, in batches elsewhere."""
 
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,14 +20,16 @@ class Recorder:
     multiple, n_outputs = 4, 1
 
     def __init__(self, most=100):
-        self.shapes, self.most = [], most
+        self.shapes, self.most, self.failed, self.held = [], most, None, []
         self.begun, self.go = threading.Event(), threading.Event()
 
     def __call__(self, pixels):
         self.begun.set()
         assert self.go.wait(30)
         self.shapes.append(tuple(pixels.shape))
+        self.held.append(self.failed is not None and self.failed() is not None)
         if len(pixels) > self.most:
+            self.failed = weakref.ref(pixels)
             raise torch.cuda.OutOfMemoryError("too many")
         return pixels + 1
 
@@ -73,6 +76,7 @@ def test_a_batch_that_does_not_fit_is_run_one_by_one():
     results = run_together(network, [tiles(1)] * 4)
     assert len(results) == 4
     assert network.shapes == [(1, 1, 8, 8), (3, 1, 8, 8), *[(1, 1, 8, 8)] * 3]
+    assert not any(network.held)  # of the batch, whose memory they may need, nothing is left
 
 
 def test_joined_calls_get_their_own_results():
