@@ -31,8 +31,8 @@ class Split(NamedTuple):
     touching : (Y, X) int32 array
         The same cells with the contact pixels given back, also where `labels` leaves gaps.
     small : (Y, X) int32 array
-        Segments that were dropped for their size, with numbers of their own. Where contact pixels are given back,
-        segments that would be holes between cells are as well.
+        Segments that were dropped for their size, with numbers of their own, less those that would be holes in a cell
+        or, where contact pixels are given back, between cells.
     """
 
     labels: np.ndarray
@@ -67,14 +67,20 @@ def split(probabilities: np.ndarray, config: SplittingConfig, seeds: np.ndarray 
         return Split(labels, len(borders(labels).pairs), labels, small)
     n_cuts = cut_short_borders(labels, config) if config.watershed else 0
     contact &= labels == 0  # what was filled as a hole is no contact
+    # Contact pixels and small segments have kept other holes open: they are filled once those are gone.
     if not config.contact_to_cells:
+        fill_holes(labels, config.largest_hole)
+        small[labels > 0] = 0
         renumber(labels, _numbers(labels))
-        return Split(labels, n_cuts, give_back(labels, contact), small)
+        touching = give_back(labels, contact)
+        fill_holes(touching, config.largest_hole)
+        return Split(labels, n_cuts, touching, small)
     _spread(labels, contact)
     # `contact` is all False where it was given back, and serves again.
     contact[:] = False
     contact.ravel()[_between_cells(labels, small)] = True
     _spread(labels, contact)
+    fill_holes(labels, config.largest_hole)
     small[labels > 0] = 0
     renumber(labels, _numbers(labels))
     return Split(labels, n_cuts, labels, small)

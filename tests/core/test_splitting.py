@@ -112,6 +112,24 @@ def test_gap_around_an_enclosed_cell_stays():
     assert filled(labels, 100).tolist() == labels.tolist()
 
 
+@pytest.mark.parametrize("contact_to_cells", [True, False])
+def test_holes_that_contact_or_specks_kept_open_are_filled(contact_to_cells):
+    truth = np.zeros((20, 41), np.int32)
+    truth[2:18, 2:21], truth[2:18, 21:39] = 1, 2
+    line = np.zeros(truth.shape, bool)
+    line[2:18, 20] = line[9, 13:20] = True  # with a branch into the first cell
+    mask = truth > 0
+    mask[8:11, 10:13] = False  # at its end: one piece of background with the whole line
+    mask[8:11, 28:31] = False
+    mask[9, 29] = True  # a second segment in a hole
+    config = SplittingConfig(smallest_cell=5, largest_hole=12, watershed=False, contact_to_cells=contact_to_cells)
+    found = split(probabilities_of(mask, line), config)
+    assert np.array_equal(found.touching, truth)
+    line[8:11, 10:13] = True
+    assert np.array_equal(found.labels, truth if contact_to_cells else np.where(line, 0, truth))
+    assert not found.small.any()
+
+
 def test_background_that_leaks_through_a_corner_is_no_hole():
     # The gap in the middle meets the outside at two corners: background is connected by 8 neighbours, cells by 4.
     labels = picture(
