@@ -118,6 +118,7 @@ def test_holes_that_contact_or_specks_kept_open_are_filled(contact_to_cells):
     truth[2:18, 2:21], truth[2:18, 21:39] = 1, 2
     line = np.zeros(truth.shape, bool)
     line[2:18, 20] = line[9, 13:20] = True  # with a branch into the first cell
+    truth[9, 20] = 2  # where it begins, only the second cell is a step away
     mask = truth > 0
     mask[8:11, 10:13] = False  # at its end: one piece of background with the whole line
     mask[8:11, 28:31] = False
