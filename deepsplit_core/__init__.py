@@ -16,6 +16,7 @@ from .keeping import LastPrediction
 from .measurements import CellMeasurements, centres, measure_cells
 from .metrics import Scores, evaluate, evaluate_all
 from .outlines import border_pixels
+from .preprocessing import check_image
 from .seeding import Seeds, combine_seeds
 from .segmentation import Prediction, Segmentation, predict, scale_of, segment, split_prediction
 from .splitting import Split, split
@@ -45,6 +46,7 @@ __all__ = [
     "bundled_models",
     "card_page",
     "centres",
+    "check_image",
     "combine_seeds",
     "evaluate",
     "evaluate_all",

@@ -14,6 +14,7 @@ from typing import Sequence
 import numpy as np
 
 from .images import IMAGE_SUFFIXES, read_image, write_labels, write_png
+from .preprocessing import check_image
 from .weights import bundled_models, find, read_card
 
 
@@ -67,7 +68,7 @@ def _segment(options: argparse.Namespace) -> int:
     for path in progress:
         # An image that cannot be segmented is named and counted; the others are worth having.
         try:
-            image = read_image(path)
+            image = check_image(read_image(path))
             prediction = predict(image, config)
             labels = split_prediction(prediction, config).labels
             write_labels(options.output / f"{path.stem}_labels.tif", labels)

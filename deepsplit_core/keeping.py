@@ -29,6 +29,7 @@ class LastPrediction:
         image: np.ndarray,
         config: SegmentConfig,
         mask: np.ndarray | None,
+        where: object = None,
     ) -> Prediction:
         """Return what `predict` returned last time if image, mask, model, diameter and device are the same as then.
 
@@ -38,8 +39,10 @@ class LastPrediction:
             `segmentation.predict`, or another with its arguments.
         image, config, mask
             As `segmentation.predict`. Of the config, what belongs to the splitting may differ.
+        where : object, optional
+            What tells where `predict` runs the network; it has to be equal too.
         """
-        key = (_content(image), _content(mask), fingerprint(config.model), config.diameter, config.device)
+        key = (_content(image), _content(mask), fingerprint(config.model), config.diameter, config.device, where)
         if self._prediction is None or key != self._key:
             self._prediction = None  # two at once would take twice the memory
             self._prediction = predict(image, config, mask)

@@ -17,6 +17,11 @@ def check_image(image: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     image : (Y, X) array of any integer, float or bool type
+        Or (Y, X, 3 or 4), where three equal channels are a grey image stored as a colour one, and a fourth is opacity.
+
+    Returns
+    -------
+    (Y, X) array
 
     Raises
     ------
@@ -26,7 +31,10 @@ def check_image(image: np.ndarray) -> np.ndarray:
     image = np.asarray(image)
     if image.dtype.kind not in "buif":
         raise ValueError(f"The image has values of type {image.dtype}, but integers, floats or bools are needed.")
-    if image.ndim == 3 and image.shape[-1] in _COLOUR_CHANNELS:
+    is_colour = image.ndim == 3 and image.shape[-1] in _COLOUR_CHANNELS
+    if is_colour and image.size and (image[..., 1:3] == image[..., :1]).all():
+        image = image[..., 0]
+    elif is_colour:
         raise ValueError(
             f"The image has {image.shape[-1]} colour channels (shape {image.shape}), but one grey channel (Y, X) is "
             "needed: convert it to grey (ColorToGray in CellProfiler) or choose the channel of the cells."
@@ -42,7 +50,7 @@ def check_image(image: np.ndarray) -> np.ndarray:
         n_bad = int(np.count_nonzero(~np.isfinite(image)))
         raise ValueError(
             f"The image holds NaN or infinity in {n_bad} of {image.size} pixels, but finite grey values are needed: "
-            "replace them before segmenting."
+            "replace them before segmenting, outside of a mask as well."
         )
     return image
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from .bands import areas_of
 from .config import SegmentConfig, SplittingConfig, TilingConfig
-from .outlines import touches_image_border, touches_mask_border
+from .outlines import borders, touches_image_border, touches_mask_border
 from .preprocessing import check_image, is_constant, preprocess
 from .seeding import Seeds
 from .sizes import brightest_window, estimated_scale
@@ -109,6 +109,7 @@ def segment(image: np.ndarray, model: str = "nuclei", **settings: Any) -> np.nda
     Parameters
     ----------
     image : (Y, X) array of any integer, float or bool type
+        See `preprocessing.check_image`.
     model : str
         Name of a bundled model, or path of a weights file.
     **settings
@@ -263,7 +264,7 @@ def split_prediction(prediction: Prediction, config: SegmentConfig, seeds: Seeds
         touching=touching,
         numbers=np.searchsorted(present, kept) + 1,
         seeds=None if seeds is None else kept,
-        n_cuts=found.n_cuts,
+        n_cuts=found.n_cuts if seeds is None or prediction.mask is None else len(borders(touching).pairs),
         splitting=splitting,
         prediction=prediction,
         seconds=time.perf_counter() - start,

@@ -45,7 +45,8 @@ The objects; if you ask for them, the unsplit clumps as objects and two probabil
   cut, as without it they would be one piece.
 - *DeepSplit_TouchesBorder*: 1 if the object touches the border of the image or of its mask, else 0.
 - *Parent* and *Children*: which seed and which clump each object belongs to, and how many objects each seed and each
-  clump holds, so that *Children_(objects)_Count* of the clumps is the number of cells in a clump.
+  clump holds, so that *Children_(objects)_Count* of the clumps is the number of cells in a clump, less those that were
+  discarded.
 
 Contact and cuts are measured with the contact pixels given back to the objects, whether or not they are in the result.
 Objects that were discarded, but not for being too small, count as well.
@@ -65,11 +66,14 @@ Objects that were discarded, but not for being too small, count as well.
   card ran out of memory, and 0 for an image without contrast.
 - *DeepSplit_SecondsNetwork, DeepSplit_SecondsSplitting*: the time that each took, in seconds.
 
-Pixels outside the image's mask never belong to an object. An image without contrast gives no objects. An image or a
-setting that cannot be used stops the run with a message; it never gives an empty result.
+Pixels outside the image's mask never belong to an object. An image of one grey value gives no objects. An empty field
+of a camera is none: the contrast of each image is stretched, and the model *cells* may then take noise and uneven light
+for a few very large cells. *Diameter of the largest object* or seeds keep them out. An image or a setting that cannot
+be used stops the run with a message; it never gives an empty result.
 
-Volumes are not supported. Select *No* for *Process as 3D?* in **NamesAndTypes** to segment each plane as an image of
-its own, and use **TrackObjects** to join the planes' objects.
+Volumes are not supported. To segment each plane as an image of its own, select *No* for *Process as 3D?* in
+**NamesAndTypes** and, in **Metadata**, extract metadata from image file headers: without that, CellProfiler reads only
+the first plane of a file. **TrackObjects** joins the planes' objects.
 
 In test mode, the network's result for the current image is kept: a change of thresholds, splitting, sizes or seeds
 shows at once. If a graphics card runs out of memory, smaller tiles are tried, and then the run stops; another device is
@@ -223,9 +227,9 @@ which its page above tells; the 0.5 here is none of a model.
             minval=0.0,
             maxval=1.0,
             doc="""\
-*(Used only if you do not use the model's own thresholds)* A pixel separates two cells if its probability of being
-contact between cells is at least this, 0 to 1. A lower value splits more. Start from the model's own value, which its
-page above tells; the 0.5 here is none of a model.
+*(Used only without seeds, and if you do not use the model's own thresholds)* A pixel separates two cells if its
+probability of being contact between cells is at least this, 0 to 1. A lower value splits more. Start from the model's
+own value, which its page above tells; the 0.5 here is none of a model.
 """,
         )
         self.smallest_diameter = Float(
@@ -299,11 +303,15 @@ A device that is selected and missing stops the run; another one is never used i
             False,
             doc="""\
 Select *Yes* if you have found, for instance, the nuclei already. Each seed then gets exactly one object, which has its
-number and holds all of it; foreground without a seed is no object. Where two seeds share a piece of foreground, the cut
-follows the network's separation probability. Seeds that were discarded because they touch the border of the image still
-keep their pixels from the others, as in **IdentifySecondaryObjects**.
+number and holds all of it. Where two seeds share a piece of foreground, the cut follows the network's separation
+probability. Seeds that were discarded because they touch the border of the image still keep their pixels from the
+others, as in **IdentifySecondaryObjects**.
 
-If objects are discarded (below), the others are numbered without gaps: *Parent_(seeds)* tells which seed is whose.
+A piece of foreground without any seed is no object. But a cell without a seed that touches one with a seed becomes part
+of that one, as in **IdentifySecondaryObjects**: give all nuclei as seeds, and filter the cells afterwards.
+
+If objects are discarded (below), the others are numbered without gaps: *Parent_(seeds)* tells which seed is whose. To
+keep only seeds that have an object, use **FilterObjects** on the seeds: *Children_(objects)_Count* at least 1.
 """,
         )
         self.seeds_name = LabelSubscriber(
@@ -341,7 +349,8 @@ them.
             False,
             doc="""\
 Select *Yes* to keep the pieces of foreground as they were before they were split, as objects that are parents of the
-cells. *Children_(cells)_Count* of a clump is the number of cells in it. A clump has at least one cell that was kept.
+cells. *Children_(cells)_Count* of a clump is the number of cells in it that were kept, one at least: to count all of
+them, discard nothing here, and filter the cells afterwards.
 """,
         )
         self.clumps_name = LabelName(
@@ -433,7 +442,8 @@ Select which Python runs the network; the results are the same.
             self.model_page,
             self.diameter,
             self.use_model_thresholds,
-            *([self.segmentation_threshold, self.separation_threshold] if own_thresholds else []),
+            *([self.segmentation_threshold] if own_thresholds else []),
+            *([self.separation_threshold] if own_thresholds and shape_splits else []),
             self.use_seeds,
             *([self.seeds_name] if self.use_seeds.value else []),
             *([self.watershed] if shape_splits else []),
@@ -485,7 +495,7 @@ Select which Python runs the network; the results are the same.
                 f"{self.smallest_diameter.value}: enter a larger diameter, or 0 for no limit.",
                 self.largest_diameter,
             )
-        self.validate_names()
+        self.validate_names(pipeline)
         try:
             card = self.read_card()
         except deepsplit_core.WeightsError as error:
@@ -496,7 +506,7 @@ Select which Python runs the network; the results are the same.
         except ValueError as error:
             raise ValidationError(str(error), self.diameter) from error
 
-    def validate_names(self):
+    def validate_names(self, pipeline):
         """Find objects, or images, that have one name: CellProfiler itself does not look for them."""
         objects, images = [self.y_name], [self.x_name]
         if self.use_seeds.value:
@@ -505,11 +515,20 @@ Select which Python runs the network; the results are the same.
             objects.append(self.clumps_name)
         if self.wants_probabilities.value:
             images += [self.segmentation_name, self.separation_name]
-        for kind, settings in (("objects", objects), ("images", images)):
+        for kind, group, settings in (("objects", "objectgroup", objects), ("images", "imagegroup", images)):
+            of_others = pipeline.get_provider_dictionary(group, self)
             for i, setting in enumerate(settings):
                 if setting.value in [other.value for other in settings[:i]]:
                     raise ValidationError(
                         f"Two {kind} of this module have the name {setting.value}: enter another.", setting
+                    )
+                is_made = isinstance(setting, (LabelName, ImageName))
+                if is_made and setting.value in of_others:
+                    other = of_others[setting.value][0][0]
+                    raise ValidationError(
+                        f"{other.module_name} (module {other.module_num}) makes {kind} of the name {setting.value} "
+                        "already: enter another.",
+                        setting,
                     )
 
     def read_card(self):
@@ -584,7 +603,8 @@ Select which Python runs the network; the results are the same.
         if image.volumetric:
             raise ValueError(
                 f"The image {self.x_name.value} is a volume (shape {pixels.shape}), but DeepSplitSegment needs single "
-                'planes: select "No" for "Process as 3D?" in NamesAndTypes, so that every plane is an image of its own.'
+                'planes: select "No" for "Process as 3D?" in NamesAndTypes, and extract metadata from image file '
+                "headers in Metadata, so that every plane is an image of its own."
             )
         config, seeds = self.config(), self.find_seeds(workspace, pixels.shape[:2])
         prediction = self.predict(workspace.pipeline, image, config)
@@ -622,7 +642,8 @@ Select which Python runs the network; the results are the same.
         """Return what the network says of the image; in test mode, without running it again for the same."""
         mask = image.mask if image.has_mask else None
         if pipeline.test_mode:
-            return self.last.predict(self.run_network, image.pixel_data, config, mask)
+            where = self.where.value, self.environment.value if self.where.value == OTHER_PYTHON else ""
+            return self.last.predict(self.run_network, image.pixel_data, config, mask, where)
         return self.run_network(image.pixel_data, config, mask)
 
     def run_network(self, image, config, mask):
@@ -662,7 +683,8 @@ Select which Python runs the network; the results are the same.
     def prepare_display(self, data, image, found, measured):
         """Keep what `display` draws: plain values, as they may come from another process."""
         prediction = found.prediction
-        data.x_data, data.y_data, data.dimensions = image.pixel_data, found.labels, image.dimensions
+        data.x_data, data.y_data = deepsplit_core.check_image(image.pixel_data), found.labels
+        data.dimensions = image.dimensions
         data.discarded = np.where(found.labels == 0, found.all_labels, 0)
         data.cuts = deepsplit_core.border_pixels(found.touching).astype(np.uint8)
         data.segmentation, data.separation = prediction.probabilities.astype(np.float32)

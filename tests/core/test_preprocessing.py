@@ -28,14 +28,25 @@ def test_every_grey_type_is_accepted(dtype):
     assert check_image(image) is image
 
 
+@pytest.mark.parametrize("n_channels", [3, 4])
+def test_a_grey_image_stored_as_a_colour_one_is_grey(n_channels):
+    image = np.arange(20, dtype=np.uint8).reshape(4, 5)
+    stored = np.repeat(image[..., None], n_channels, axis=-1)
+    stored[..., 3:] = 255
+    assert np.array_equal(check_image(stored), image)
+    stored[2, 1, 1] += 1
+    with pytest.raises(ValueError, match=f"{n_channels} colour channels"):
+        check_image(stored)
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
         (np.zeros((5, 4), complex), "values of type complex128, but integers, floats or bools are needed"),
         (np.array([["a"]]), "values of type <U1"),
         (np.array([[None]]), "values of type object"),
-        (np.zeros((5, 4, 3)), r"3 colour channels \(shape \(5, 4, 3\)\).*convert it to grey"),
-        (np.zeros((5, 4, 4)), "4 colour channels"),
+        (np.arange(60).reshape(5, 4, 3), r"3 colour channels \(shape \(5, 4, 3\)\).*convert it to grey"),
+        (np.arange(80).reshape(5, 4, 4), "4 colour channels"),
         (np.zeros((9, 5, 6)), r"3 dimensions \(shape \(9, 5, 6\)\).*choose one plane or one channel"),
         (np.zeros(5), "1 dimensions"),
         (np.float32(3), "0 dimensions"),

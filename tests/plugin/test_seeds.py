@@ -40,6 +40,7 @@ def test_foreground_without_a_seed_is_no_cell(run_on):
     labels = cells(workspace).segmented
     assert labels.max() == 1
     assert not labels[CELLS > 2].any()
+    assert (labels[CELLS == 1] == 1).all()  # touches the one with the seed, and is a part of it: the help says so
     assert as_sets(cells(workspace).unedited_segmented) == as_sets(labels)
 
 
@@ -130,6 +131,13 @@ def test_relations_are_those_of_identify_secondary_objects(run_on, discard):
     assert ours == theirs
 
 
+def test_cuts_outside_the_mask_are_not_counted(run_on):
+    mask = ~np.isin(CELLS, [1, 2])  # less the pair that touches
+    workspace = run_on(Image(IMAGE, mask=mask), seeds=NUCLEI)
+    for feature in ("Cuts", "CutsByWatershed"):
+        assert workspace.measurements.get_current_image_measurement(f"DeepSplit_{feature}_Nuclei") == 0
+
+
 def test_seeds_of_another_shape_stop_the_run(run_on):
     with pytest.raises(
         ValueError, match=r"seeds Seeds have the shape \(3, 4\), the image DNA \(60, 90\).*ResizeObjects"
@@ -139,7 +147,7 @@ def test_seeds_of_another_shape_stop_the_run(run_on):
 
 def test_a_colour_image_is_refused_as_without_seeds(run_on):
     with pytest.raises(ValueError, match="3 colour channels .*ColorToGray"):
-        run_on(Image(np.zeros((*SHAPE, 3), np.float32)), seeds=NUCLEI)
+        run_on(Image(np.eye(3, dtype=np.float32)[np.ones(SHAPE, int)]), seeds=NUCLEI)
 
 
 def test_the_modules_own_objects_are_seeds(run_on):

@@ -145,6 +145,7 @@ def test_a_saved_pipeline_keeps_every_setting(make_module):
         ({"watershed": False}, ["contact_to_cells"], ["longest_cut"]),
         ({}, ["use_seeds", "model_page", "test_button"], ["seeds_name", "clumps_name", "segmentation_name"]),
         ({"use_seeds": True}, ["seeds_name"], ["watershed", "longest_cut", "contact_to_cells"]),
+        ({"use_seeds": True, "use_model_thresholds": False}, ["segmentation_threshold"], ["separation_threshold"]),
         ({"wants_clumps": True}, ["clumps_name"], ["segmentation_name"]),
         ({"where": "This Python"}, ["where", "device"], ["environment"]),
         ({"where": "Another Python environment"}, ["environment", "device", "test_button"], []),
@@ -308,6 +309,31 @@ def test_equal_names_are_found_at_design_time(make_module, settings, culprit, na
     for switch in ("use_seeds", "wants_clumps", "wants_probabilities"):
         getattr(module, switch).value = False
     module.validate_module(Pipeline())  # names that are not in use do not matter
+
+
+@pytest.mark.parametrize(
+    ("switch", "culprit"),
+    [(None, "y_name"), ("wants_clumps", "clumps_name"), ("wants_probabilities", "segmentation_name")],
+)
+def test_names_of_modules_before_are_found_at_design_time(make_module, switch, culprit):
+    """Else the run would end at the first image, or one image take the place of another without a word."""
+    settings = {switch: True} if switch else {}
+    first, second = make_module(**settings), make_module(**{**settings, "y_name": "Cells" if switch else "Nuclei"})
+    pipeline = Pipeline()
+    for number, module in enumerate((first, second), 1):
+        module.set_module_num(number)
+        pipeline.add_module(module)
+    first.validate_module(pipeline)
+    name = getattr(second, culprit).value
+    with pytest.raises(
+        ValidationError, match=rf"DeepSplitSegment \(module 1\) makes .* of the name {name} already"
+    ) as caught:
+        second.validate_module(pipeline)
+    assert caught.value.get_setting() is getattr(second, culprit)
+    getattr(second, culprit).value = "Another"
+    if switch == "wants_probabilities":
+        second.separation_name.value = "Third"
+    second.validate_module(pipeline)
 
 
 @pytest.mark.parametrize(

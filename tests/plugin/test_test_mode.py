@@ -88,6 +88,14 @@ def test_what_the_network_sees_runs_it(run_on, runs, wired_weights, change):
     assert len(runs) == 2
 
 
+def test_another_python_is_asked(run_on, runs):
+    """Else it would seem to work, and fail in the run."""
+    first = run_on(draw(), test_mode=True)
+    first.module.where.value = "Another Python environment"
+    with pytest.raises(FileNotFoundError, match="No Python environment is selected"):
+        run_on(draw(), test_mode=True, module=first.module)
+
+
 def test_a_run_keeps_nothing(run_on, runs):
     first = run_on(draw())
     run_on(draw(), module=first.module)
