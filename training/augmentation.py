@@ -116,7 +116,8 @@ def _square(planes: Tensor, size: int, y: float, x: float) -> Tensor:
     before = [max(0, size - n) // 2 for n in planes.shape[1:]]
     pads = [(n, max(0, size - side) - n) for n, side in zip(before, planes.shape[1:], strict=True)]
     padded = np.pad(planes.numpy(), [(0, 0), *pads], mode="symmetric")
-    top, left = (int(share * (side - size)) for share, side in zip((y, x), padded.shape[1:], strict=True))
+    ways = [side - size for side in padded.shape[1:]]
+    top, left = (min(n, int(share * (n + 1))) for share, n in zip((y, x), ways, strict=True))
     return torch.from_numpy(padded[:, top : top + size, left : left + size])
 
 

@@ -10,7 +10,7 @@ from skimage import measure
 from deepsplit_core.preprocessing import is_constant
 
 from .annotations import HOW_TO_REPAIR, Annotated, Annotation, list_folder
-from .problems import ALL_IGNORED, CONSTANT, EMPTY, PIECES, AnnotationError, Problem, describe, faults_in
+from .problems import ALL_IGNORED, BINARY, CONSTANT, EMPTY, PIECES, AnnotationError, Problem, describe, faults_in
 
 
 def checked_annotations(folder: Path) -> list[Annotation]:
@@ -28,6 +28,13 @@ def checked_annotations(folder: Path) -> list[Annotation]:
     if faults:
         raise ValueError(f"{folder}: {'; '.join(describe(faults))}. {HOW_TO_REPAIR}")
     kinds = [problem.kind for problem in problems]
+    if kinds.count(BINARY) > 1 and kinds.count(BINARY) + kinds.count(EMPTY) == len(annotations):
+        raise ValueError(
+            f"{folder}: all labels of an image have one number, above 1, as masks have, so that nothing tells touching "
+            "cells apart. Give label images (1..n = one cell each), one mask for each cell (labels/NAME/*.png), or two "
+            "masks (segmentation/ and separation/). Where no cells touch, `python -m training prepare --repair` "
+            "numbers them."
+        )
     for kind in sorted(set(kinds)):
         print(f"{folder}: {kinds.count(kind)} x {kind}; `python -m training prepare` names them", flush=True)
     return annotations
@@ -68,7 +75,8 @@ def doubts_about(labels: np.ndarray) -> list[tuple[str, str]]:
         return [(EMPTY, "")]
     _, cell_of_piece, _ = pieces_of(labels)
     numbers, n_pieces = np.unique(cell_of_piece[1:], return_counts=True)
-    return [(PIECES, f"label {n}: {k} pieces") for n, k in zip(numbers, n_pieces, strict=True) if k > 1]
+    binary = [(BINARY, f"{numbers[0]} everywhere")] if numbers.size == 1 and numbers[0] > 1 else []
+    return binary + [(PIECES, f"label {n}: {k} pieces") for n, k in zip(numbers, n_pieces, strict=True) if k > 1]
 
 
 def pieces_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

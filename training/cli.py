@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shlex
@@ -46,7 +47,7 @@ def _how_to_go_on(options: argparse.Namespace) -> str:
     if options.run_command in (_prepare, _inspect, _simulate) and options.output:
         return f"{options.output} may be incomplete: remove what is new in it, and start again."
     if options.run_command is not _train:
-        return "Nothing was written."
+        return "It is not finished: start again."
     if not (options.output / "checkpoint.pt").exists():
         return "No epoch was complete yet: start again with the same command."
     command = shlex.join([*(argument for argument in options.arguments if argument != "--resume"), "--resume"])
@@ -64,7 +65,22 @@ def divide(folders: list[Path], seed: int) -> dict[str, list[Annotation]]:
     for folder in folders:
         for part, chosen in split_annotations(checked_annotations(folder), seed).items():
             parts[part] += chosen
+    _check_that_parts_differ(parts)
     return parts
+
+
+def _check_that_parts_differ(parts: dict[str, list[Annotation]]) -> None:
+    """Raise ValueError where one image lies in two parts, under two names: its scores would be too good."""
+    seen: dict[bytes, tuple[str, str]] = {}
+    for part, chosen in parts.items():
+        for annotation in chosen:
+            digest = hashlib.sha256(annotation.image_path.read_bytes()).digest()
+            other_part, other = seen.setdefault(digest, (part, annotation.name))
+            if other_part != part:
+                raise ValueError(
+                    f"{other} and {annotation.name} are one image, but would be for {other_part} and {part}: what was "
+                    "learned would be tested. Remove one of them."
+                )
 
 
 def read_split(run: Path) -> dict[str, list[Annotation]]:
@@ -94,7 +110,7 @@ def _inspect(options: argparse.Namespace) -> None:
         raise ValueError(f"--number is {options.number}, but it must be at least 1.")
     config = read_config(options.preset, options.set)
     for folder in options.data:
-        write_pictures(find_annotations(folder), config, options.output, options.number)
+        write_pictures(checked_annotations(folder), config, options.output, options.number)
 
 
 def _train(options: argparse.Namespace) -> None:

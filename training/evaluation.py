@@ -74,13 +74,17 @@ def predict_all(model: Model, annotations: Sequence[Annotation], are_sizes_known
     model : Model
     annotations : sequence of Annotation
     are_sizes_known : bool
-        A model that sees cells at one size takes their true size, not the one that it finds.
+        No size is estimated with the thresholds of the card, which may not be chosen yet: the model sees images as
+        they are or, if it sees cells at one size, brought to that from their true one.
     """
     predicted = []
     for annotation in tqdm(annotations, "predicting", leave=False, disable=None):
         image, labels, ignore = annotation.read()
-        is_rescaled = are_sizes_known and model.card.preprocessing.diameter
-        config = SegmentConfig(diameter=max(1.0, typical_diameter(labels)) if is_rescaled else 0.0)
+        diameter = 0.0
+        if are_sizes_known:
+            true = typical_diameter(labels) if model.card.preprocessing.diameter else 0.0
+            diameter = true or model.card.diameter
+        config = SegmentConfig(diameter=diameter)
         found = predict(image, config, load=lambda *_: model)
         predicted.append(Predicted(annotation.name, found.probabilities, labels, ignore, found.scale))
     return predicted

@@ -137,6 +137,9 @@ def read_about(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no JSON file ({error}): mend it.") from error
     if not isinstance(about, dict):
         raise ValueError(f'{path} is no JSON object: expected {{"name": ..., "description": ..., "data": ...}}.')
+    unknown = sorted(set(about) - {"name", "description", "data", "known_failures"})
+    if unknown:
+        raise ValueError(f"{path} has unknown entries {unknown}: a card knows name, description, data, known_failures.")
     missing = sorted({"name", "description", "data"} - set(about))
     if missing:
         raise ValueError(f"{path} lacks {missing}: a weights file says what it is and what it was trained on.")

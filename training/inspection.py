@@ -39,15 +39,15 @@ def write_pictures(annotations: Sequence[Annotation], config: TrainConfig, outpu
     annotations : sequence of Annotation
     config : TrainConfig
     output : Path
-        Folder for FOLDER_NAME.png.
+        Folder for FOLDER/NAME.png.
     n_pictures : int
         At most this many.
     """
-    output.mkdir(parents=True, exist_ok=True)
     paths = []
     for annotation in spread(annotations, n_pictures):
         annotated, targets = parts_of(load_samples([annotation], config)[0])
-        paths.append(output / f"{annotation.name.replace('/', '_')}.png")
+        paths.append(output / f"{annotation.name}.png")
+        paths[-1].parent.mkdir(parents=True, exist_ok=True)
         write_png(paths[-1], draw(annotated, targets))
         print(f"{paths[-1]}: {summary(annotated, targets)}", flush=True)
     return paths

@@ -20,6 +20,7 @@ ALL_IGNORED = "image without annotated pixels"
 
 EMPTY = "image without cells"
 PIECES = "label in several pieces"
+BINARY = "labels of one number above 1, as a mask has"
 OVERLAP = "masks that overlap"
 EMPTY_MASK = "mask without pixels"
 LOST = "contact that reaches no cell"
@@ -31,7 +32,7 @@ FAULTS = {
     NO_IMAGE_OF_IGNORE: "left out",
     TWICE: "left out, all of them",
     UNREADABLE: "left out",
-    COLOUR: "made grey by luminance if all images of the folder are in colour, else left out; equal channels are grey",
+    COLOUR: "made grey by luminance if all images of the folder are in colour, else left out",
     NOT_GREY: "left out",
     CONSTANT: "left out",
     NOT_LABELS: "read where they are whole numbers or equal channels, else left out",
@@ -43,6 +44,7 @@ FAULTS = {
 DOUBTS = {
     EMPTY: "left out: most likely nobody annotated it",
     PIECES: "pieces become cells, crumbs background",
+    BINARY: "as label in several pieces",
     OVERLAP: "common pixels go to the smallest mask",
     EMPTY_MASK: "no cell comes of it",
     LOST: "becomes background",

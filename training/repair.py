@@ -90,8 +90,6 @@ def _mended_image(annotation: Annotation, all_in_colour: bool) -> tuple[np.ndarr
         if error.kind != COLOUR:
             raise
         colours = read_file(annotation.image_path)[..., :3]
-        if (colours == colours[..., :1]).all():
-            return colours[..., 0], [f"{COLOUR}: its channels are equal, one was taken"]
         if not all_in_colour:
             raise AnnotationError(COLOUR, f"{error} Other images of the folder are grey.") from error
         # As floats: rounded to 8 bits, a blue stain would keep 18 grey values.

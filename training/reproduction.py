@@ -89,6 +89,7 @@ def reproduce(grid: Grid) -> None:
     results.mkdir(parents=True, exist_ok=True)
     check_results(results, grid.config, origins)
     write_page(grid.page, results, grid.n_seeds)
+    is_complete = True
     for seed, name in itertools.product(range(grid.n_seeds), grid.sets):
         config = dataclasses.replace(grid.config, seed=seed)
         divisions = DIVISIONS[name](annotations[name], seed)
@@ -97,6 +98,7 @@ def reproduce(grid: Grid) -> None:
             missing = [system for system, path in paths.items() if not path.exists()]
             if not missing:
                 continue
+            is_complete = False
             training, validation = (load_samples(parts[part], config) for part in ("train", "validation"))
             runs = grid.output / "runs" / f"{name}-{seed}-{number}"
             fold = Fold(runs, config, parts, training, validation, grid.device, grid.arguments)
@@ -105,6 +107,8 @@ def reproduce(grid: Grid) -> None:
                 print(f"{name}, seed {seed}, fold {number + 1} of {len(divisions)}: {system}", flush=True)
                 write_result(paths[system], {**where, "system": system, **run_system(system, fold)})
                 write_page(grid.page, results, grid.n_seeds)
+    if is_complete:
+        print(f"Nothing is left to train: {results} has all results. To train again, give another --page.", flush=True)
 
 
 def run_system(name: str, fold: Fold) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from drawing import discs
 from scipy import ndimage
 
 from training.augmentation import AugmentationConfig, original_view, random_view
+from training.dataset import seeded
 from training.targets import TargetConfig, make_targets
 
 STILL = AugmentationConfig(elastic=0)
@@ -174,3 +175,10 @@ def test_original_is_the_middle_of_the_image_as_it_is(shape):
     for view_of, whole in ((seen, image), (moved, targets)):
         shown = view_of[:, rows[0] :, columns[0] :][:, : rows[2], : columns[2]]
         assert torch.equal(shown, whole[:, rows[1] :, columns[1] :][:, : rows[2], : columns[2]])
+
+
+def test_undeformed_views_reach_every_border():
+    image = torch.arange(144.0).reshape(1, 12, 12)
+    config = AugmentationConfig(undeformed=1.0)
+    views = [random_view(image, image, 8, config, seeded(number))[1] for number in range(200)]
+    assert set(torch.cat(views).ravel().tolist()) == set(range(144))

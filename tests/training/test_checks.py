@@ -11,7 +11,7 @@ from training.problems import DOUBTS, FAULTS, Problem, describe
 
 SPOIL = {
     "file that cannot be read": ("images", None),
-    "colour image": ("images", np.zeros((48, 52, 3), np.uint8)),
+    "colour image": ("images", np.arange(48 * 52 * 3).reshape(48, 52, 3).astype(np.uint8)),
     "image that is not grey and 2-D": ("images", np.full((48, 52), np.nan, np.float32)),
     "image of one grey value": ("images", np.full((48, 52), 7, np.uint16)),
     "labels that are no label image": ("labels", np.full((48, 52), 0.5, np.float32)),
@@ -19,6 +19,7 @@ SPOIL = {
     "mask that is no mask": ("ignore", np.zeros((48, 52, 3), np.uint8)),
     "image without annotated pixels": ("ignore", np.ones((48, 52), np.uint8)),
     "image without cells": ("labels", np.zeros((48, 52), np.uint16)),
+    "labels of one number above 1, as a mask has": ("labels", np.pad(np.full((8, 12), 255, np.uint8), 20)),
     "label in several pieces": ("labels", np.eye(48, 52, dtype=np.uint16) * (np.arange(52) % 5 > 0)),
 }
 
@@ -49,6 +50,14 @@ def test_several_problems_of_one_image_are_all_found(data):
     spoil(data, "labels that are no label image")
     kinds = [problem.kind for problem in examine(find_annotations(data)[2])[1]]
     assert kinds == ["colour image", "labels that are no label image"]
+
+
+def test_masks_in_place_of_labels_are_refused(data):
+    """Else a training would learn that no cells touch."""
+    for path in (data / "labels").iterdir():
+        tifffile.imwrite(path, (tifffile.imread(path) > 0).astype(np.uint8) * 255)
+    with pytest.raises(ValueError, match=r"one number, above 1, as masks have.*segmentation/ and separation/"):
+        checked_annotations(data)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SPOIL if kind in FAULTS])

@@ -1,6 +1,7 @@
 """The command line of training: a whole round, and what is refused."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -120,6 +121,17 @@ def test_folders_of_one_name_are_refused_or_kept_apart(data, preset, tmp_path):
         assert len(images) == len(set(images)) == 12
 
 
+def test_one_image_in_two_parts_is_refused(data, preset, tmp_path, capsys):
+    """As where a folder of corrected images holds some of the first one again."""
+    more = tmp_path / "more"
+    for kind in ("images", "labels"):
+        (more / kind).mkdir(parents=True)
+        for path in (data / kind).iterdir():
+            shutil.copy(path, more / kind / f"again{5 - int(path.stem[-1])}.tif")
+    message = refused(capsys, [data, more], tmp_path / "run", preset)
+    assert re.search(r"(drawn|more)/\w+\d and (drawn|more)/\w+\d are one image, but would be for \w+ and \w+", message)
+
+
 def test_missing_partner(data, preset, tmp_path, capsys):
     (data / "labels" / "field2.tif").unlink()
     assert "1 x image without labels: field2" in refused(capsys, data, tmp_path / "run", preset)
@@ -129,7 +141,9 @@ def test_everything_that_is_wrong_is_said_at_once(data, preset, tmp_path, capsys
     """Of whichever part of the division: the test images are not read before the export."""
     for i in (1, 3):
         tifffile.imwrite(data / "labels" / f"field{i}.tif", np.zeros((9, 9), np.uint16))
-    tifffile.imwrite(data / "images" / "field5.tif", np.zeros((48, 52, 3), np.uint8), photometric="rgb")
+    tifffile.imwrite(
+        data / "images" / "field5.tif", np.arange(7488).reshape(48, 52, 3).astype(np.uint8), photometric="rgb"
+    )
     line = refused(capsys, data, tmp_path / "run", preset)
     assert "2 x sizes that differ: drawn/field1 (" in line
     assert "1 x colour image: drawn/field5 (" in line

@@ -1,7 +1,10 @@
 """Scores of the method's parts, and the choice of thresholds on drawn predictions."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+import tifffile
 import torch
 from drawing import contact, discs, perfect_probabilities
 from networks import card_of, wired_network
@@ -89,6 +92,19 @@ def test_cells_of_one_size_are_predicted_at_their_true_size_or_at_the_one_found(
         assert image.scale == pytest.approx(typical_diameter(image.labels) / 8)
         assert other.scale == predict(annotation.read().image, SegmentConfig(), load=lambda *_: model).scale
         assert image.probabilities.shape[1:] == image.labels.shape
+
+
+def test_known_sizes_are_those_that_the_model_sees(data):
+    """Thresholds that are not chosen yet decide nothing, and an image without cells has no size of its own."""
+    network = wired_network()
+    annotations = find_annotations(data)[:2]
+    tifffile.imwrite(annotations[1].labels_path, np.zeros((48, 52), np.uint16))
+    for own, expected in ((0.0, [1, 1]), (8.0, [None, 1])):
+        card = card_of(network, preprocessing=PreprocessingConfig("percentile", 0, 100, diameter=own), diameter=8.0)
+        blind = dataclasses.replace(card, splitting=SplittingConfig(separation_threshold=1.0, watershed=False))
+        model = Model(network, blind, "", torch.device("cpu"), torch.float32)
+        for image, scale in zip(predict_all(model, annotations, are_sizes_known=True), expected):
+            assert image.scale == (scale or pytest.approx(typical_diameter(image.labels) / 8))
 
 
 def test_settings_are_in_pixels_of_the_model():

@@ -220,6 +220,9 @@ def test_about_is_complete_or_refused(tmp_path):
     path.write_text(json.dumps({"name": "drawn"}))
     with pytest.raises(ValueError, match=r"about\.json lacks \['data', 'description'\]"):
         read_about(path)
+    path.write_text(json.dumps({**ABOUT, "known_failure": "small cells"}))
+    with pytest.raises(ValueError, match=r"about\.json has unknown entries \['known_failure'\]"):
+        read_about(path)
     path.write_text("{")
     with pytest.raises(ValueError, match=r"about\.json is no JSON file"):
         read_about(path)

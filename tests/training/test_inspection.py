@@ -90,14 +90,16 @@ def test_legend_below_has_the_colours_of_each_panel():
 @pytest.mark.parametrize(("n_pictures", "chosen"), [(1, [3]), (2, [1, 4]), (3, [1, 3, 5]), (99, [0, 1, 2, 3, 4, 5])])
 def test_pictures_are_of_images_from_all_over_the_folder(data, config, tmp_path, n_pictures, chosen):
     paths = write_pictures(find_annotations(data), config, tmp_path / "new" / "pictures", n_pictures)
-    assert [path.name for path in paths] == [f"drawn_field{i}.png" for i in chosen]
+    assert [path.relative_to(tmp_path / "new" / "pictures").as_posix() for path in paths] == [
+        f"drawn/field{i}.png" for i in chosen
+    ]
     assert all(read_image(path).shape[-1] == 3 for path in paths)
 
 
 def test_command(ignoring, preset, tmp_path, capsys):
     command = ["inspect", "--data", str(ignoring), "--output", str(tmp_path / "out"), "--number", "6"]
     assert main([*command, "--preset", str(preset)]) == 0
-    assert len(list((tmp_path / "out").iterdir())) == 6
+    assert len(list((tmp_path / "out" / "drawn").iterdir())) == 6
     first, second, *_ = capsys.readouterr().out.splitlines()
     assert "3 cells" in first
     assert "50 % ignored" in first
@@ -124,7 +126,7 @@ def test_targets_are_drawn_at_the_size_that_training_sees(data, preset, tmp_path
     config = read_config(str(preset), [f"preprocessing.{setting}"])
     (sample,) = load_samples(find_annotations(data)[3:4], config)
     assert sample.labels.shape != (48, 52)
-    assert np.array_equal(read_image(tmp_path / "drawn_field3.png"), draw(*parts_of(sample)))
+    assert np.array_equal(read_image(tmp_path / "drawn" / "field3.png"), draw(*parts_of(sample)))
 
 
 def test_what_nobody_annotated_is_drawn_as_such(ignoring, config):

@@ -52,7 +52,7 @@ def results(output):
     return found
 
 
-def test_whole_grid_and_once_more(both, preset, tmp_path, monkeypatch):
+def test_whole_grid_and_once_more(both, preset, tmp_path, monkeypatch, capsys):
     """Every system; thresholds are chosen on validation images alone; the second time nothing is trained."""
     chosen_on, tune = [], reproduction.tune
     monkeypatch.setattr(reproduction, "tune", lambda p, d: chosen_on.append([i.name for i in p]) or tune(p, d, 1))
@@ -74,8 +74,10 @@ def test_whole_grid_and_once_more(both, preset, tmp_path, monkeypatch):
         assert (made["network"]["architecture"], made["schedule"]) == (system.architecture, system.schedule)
     page = (tmp_path / "out.md").read_text()
     assert page.count("| 1 of 1 |") == len(SYSTEMS) and page.count("| 2 of 2 |") == 1
+    assert "Nothing is left to train" not in capsys.readouterr().out
     monkeypatch.setattr(shared_stage, "train", None)
     assert main(commands[1]) == 0
+    assert "Nothing is left to train" in capsys.readouterr().out
     assert (tmp_path / "out.md").read_text() == page
 
 
@@ -96,9 +98,9 @@ def test_killed_grid_goes_on_to_the_same_results(start, both, preset, tmp_path):
     assert results(tmp_path / "out") == results(tmp_path / "whole")
 
 
-def test_preset_is_the_papers_but_for_width_view_lengths_and_contact():
+def test_preset_is_the_papers_but_for_width_rate_view_lengths_and_contact():
     paper, ours = (read_config(name) for name in ("paper", "reproduction"))
-    own = ("view", "segmentation_epochs", "separation_epochs", "patience", "picture_epochs", "targets")
+    own = ("learning_rate", "view", "segmentation_epochs", "separation_epochs", "patience", "picture_epochs", "targets")
     network = dataclasses.replace(ours.network, base_width=paper.network.base_width)
     assert dataclasses.replace(ours, network=network, **{name: getattr(paper, name) for name in own}) == paper
     assert dataclasses.replace(ours.targets, contact_width=2.0, contact_reach=4.0) == paper.targets

@@ -126,7 +126,7 @@ def test_stop_says_what_may_be_incomplete(data, tmp_path, monkeypatch, capsys, c
     monkeypatch.setattr(inspection, "print", stopping, raising=False)
     monkeypatch.setattr(prepare, "as_table", stopping if command == "look" else prepare.as_table)
     assert main(arguments) == 143
-    says = "Nothing was written." if command == "look" else f"{tmp_path / 'out'} may be incomplete"
+    says = "It is not finished: start again." if command == "look" else f"{tmp_path / 'out'} may be incomplete"
     assert f"Stopped (SIGTERM). {says}" in capsys.readouterr().err
     assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == (command != "look")
 
