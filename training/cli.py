@@ -120,6 +120,22 @@ def _train(options: argparse.Namespace) -> None:
         _train_on(device, config, options)
 
 
+def _warn_of_another_seed(config: TrainConfig) -> None:
+    """Say that images which a weights file learned may become test images; the bundled models' are other people's."""
+    from deepsplit_core.weights import bundled_models, find, read_card
+
+    if not config.start_from or config.start_from in bundled_models():
+        return
+    saved = read_card(find(config.start_from)).training.get("config")
+    seed = saved.get("seed", config.seed) if isinstance(saved, dict) else config.seed
+    if seed != config.seed:
+        print(
+            f"warning: {config.start_from} was trained with the seed {seed}, this run has {config.seed}: of images that both "
+            f"have, some that were learned are tested now, and the scores are too good. Give --set seed={seed}.",
+            flush=True,
+        )
+
+
 def _train_on(device: torch.device, config: TrainConfig, options: argparse.Namespace) -> None:
     from deepsplit_core.devices import choose_dtype, describe
 
@@ -128,6 +144,8 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
     from .provenance import check_same_data, write_provenance
 
     run: Path = options.output
+    if is_first():
+        _warn_of_another_seed(config)
     if options.resume and (run / "config.json").exists() and not (run / "checkpoint.pt").exists():
         print("No epoch of this run was complete yet: it starts again.", flush=True)
         options.resume = False

@@ -132,6 +132,18 @@ def test_one_image_in_two_parts_is_refused(data, preset, tmp_path, capsys):
     assert re.search(r"(drawn|more)/\w+\d and (drawn|more)/\w+\d are one image, but would be for \w+ and \w+", message)
 
 
+def test_weights_of_another_division_are_warned_of(data, preset, tmp_path, capsys):
+    assert train(data, tmp_path / "first", preset) == 0
+    about, first = tmp_path / "about.json", str(tmp_path / "first.safetensors")
+    about.write_text(json.dumps(ABOUT))
+    assert main(["export", str(tmp_path / "first"), "--about", str(about), "--output", first]) == 0
+    capsys.readouterr()
+    for seed, is_warned in ((1, False), (5, True)):  # 1 is the preset's
+        options = "--start-from", first, "--set", f"seed={seed}"
+        assert train(data, tmp_path / f"seed{seed}", preset, *options) == 0
+        assert ("was trained with the seed 1, this run has 5" in capsys.readouterr().out) == is_warned
+
+
 def test_missing_partner(data, preset, tmp_path, capsys):
     (data / "labels" / "field2.tif").unlink()
     assert "1 x image without labels: field2" in refused(capsys, data, tmp_path / "run", preset)
