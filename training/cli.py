@@ -130,8 +130,8 @@ def _warn_of_another_seed(config: TrainConfig) -> None:
     seed = saved.get("seed", config.seed) if isinstance(saved, dict) else config.seed
     if seed != config.seed:
         print(
-            f"warning: {config.start_from} was trained with the seed {seed}, this run has {config.seed}: of images that both "
-            f"have, some that were learned are tested now, and the scores are too good. Give --set seed={seed}.",
+            f"warning: {config.start_from} was trained with the seed {seed}, this run has {config.seed}: of images "
+            f"that both have, some that were learned are tested now, and the scores too good. Give --set seed={seed}.",
             flush=True,
         )
 
