@@ -209,7 +209,7 @@ def _label_images(folder: Path) -> dict[str, Path]:
             continue
         name = _image_name(path)
         if name in by_name:
-            raise ValueError(f"{by_name[name]} and {path} are both taken for those of {name}: move one away.")
+            raise ValueError(f"{by_name[name]} and {path} both belong to the image {name}: move one away.")
         by_name[name] = path
     return by_name
 

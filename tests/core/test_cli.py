@@ -250,7 +250,7 @@ def test_evaluate_refuses_two_files_of_one_image(tmp_path, capsys):
         path.parent.mkdir(exist_ok=True)
         write_labels(path, picture("11"))
     assert main(["evaluate", str(tmp_path / "one"), str(tmp_path / "two")]) == 1
-    assert "are both taken for those of a: move one away" in capsys.readouterr().err
+    assert "both belong to the image a: move one away" in capsys.readouterr().err
 
 
 def test_evaluate_refuses_colour_pictures_of_labels(tmp_path, capsys):
@@ -283,7 +283,7 @@ def test_evaluate_refuses_two_masks_of_one_image(half_annotated, capsys):
     write_png(half_annotated / "ignore" / "a.png", np.zeros((1, 5), np.uint8))
     folders = [str(half_annotated / name) for name in ("predicted", "truth", "ignore")]
     assert main(["evaluate", *folders[:2], "--ignore", folders[2]]) == 1
-    assert "both taken for those of a" in capsys.readouterr().err
+    assert "both belong to the image a" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
