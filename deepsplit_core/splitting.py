@@ -80,6 +80,7 @@ def split(probabilities: np.ndarray, config: SplittingConfig, seeds: np.ndarray 
     contact[:] = False
     contact.ravel()[_between_cells(labels, small)] = True
     _spread(labels, contact)
+    del contact  # of a large image it takes a good part of the memory that is needed next
     fill_holes(labels, config.largest_hole)
     small[labels > 0] = 0
     renumber(labels, _numbers(labels))
@@ -122,7 +123,8 @@ def fill_holes(labels: np.ndarray, largest_hole: float) -> None:
     if not is_hole.any():
         return
     # Every hole beside every cell that it touches, once: one that occurs once lies in that cell alone.
-    pixels = np.flatnonzero(is_hole[background])  # none at the image's border: each has four neighbours
+    of_bands = [np.flatnonzero(is_hole[background[r]]) + r.start * labels.shape[1] for r in bands(labels.shape)]
+    pixels = np.concatenate(of_bands)  # none at the image's border: each has four neighbours
     flat, pieces = labels.reshape(-1), background.ravel()[pixels]
     beside = np.concatenate([flat[pixels + step] for step in (-1, 1, -labels.shape[1], labels.shape[1])])
     pairs = np.stack([np.tile(pieces, 4), beside], axis=1)
