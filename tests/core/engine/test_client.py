@@ -283,8 +283,8 @@ def test_what_is_no_program_is_named(place, tmp_path):
 
 
 def test_a_wrong_image_starts_no_engine(place):
-    with pytest.raises(ValueError, match="colour channels"):
-        ask((4, 4, 3))
+    with pytest.raises(ValueError, match="3 dimensions"):
+        ask((4, 4, 2))
     assert not place.folder.exists()
 
 

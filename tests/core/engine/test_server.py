@@ -67,7 +67,7 @@ def test_a_relative_path_is_the_clients(serve, tiny_weights, monkeypatch):
 @pytest.mark.parametrize(
     ("image", "settings", "error", "message"),
     [
-        (np.zeros((3, 4, 3)), {}, ValueError, "3 colour channels"),
+        (np.arange(36).reshape(3, 4, 3), {}, ValueError, "3 colour channels"),
         (IMAGE, {"model": "no_such_model"}, WeightsError, "no_such_model' is neither"),
         (IMAGE, {"device": "cuda:99"}, RuntimeError, "'cuda:99' was asked for"),
         (IMAGE, {"diameter": 2000.0}, ValueError, "expected cell diameter"),
