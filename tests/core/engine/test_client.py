@@ -20,7 +20,7 @@ from deepsplit_core.engine import client, protocol
 from deepsplit_core.engine.place import find_python, place_of
 
 # Times that the engine is killed in the middle of an image, and a client too.
-N_KILLS = int(os.environ.get("DEEPSPLIT_KILLS", "2"))
+N_KILLS = int(os.environ.get("DEEPSPLIT_KILLS", "1"))
 LIMIT = 180  # seconds; torch may take long to be imported on a busy machine
 PYTHON = find_python(sys.executable)
 POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and sessions")
