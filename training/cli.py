@@ -247,7 +247,7 @@ def _reproduce(options: argparse.Namespace) -> None:
 def _simulate(options: argparse.Namespace) -> None:
     from .simulated import write_simulated
 
-    write_simulated(options.output, options.number, options.seed, options.size, options.diameter)
+    write_simulated(options.output, options.number, options.seed, options.size, options.diameter, not options.empty)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -353,5 +353,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, help="another one draws others (default: %(default)s)")
     command.add_argument("--diameter", type=float, default=40, help="of a cell, in pixels (default: %(default)s)")
     command.add_argument("--size", type=int, default=512, help="side of an image in pixels (default: %(default)s)")
+    command.add_argument(
+        "--empty", action="store_true", help="fields without a cell, from which a model learns to find none"
+    )
     command.set_defaults(run_command=_simulate)
     return parser

@@ -12,7 +12,7 @@ from .prepare import write_annotated
 from .simulation import simulate
 
 
-def write_simulated(output: Path, n_images: int, seed: int, size: int, diameter: float) -> None:
+def write_simulated(output: Path, n_images: int, seed: int, size: int, diameter: float, has_cells: bool = True) -> None:
     """Write images/NAME.tif and labels/NAME.tif, uint16 each; every file complete or not at all.
 
     Parameters
@@ -26,6 +26,8 @@ def write_simulated(output: Path, n_images: int, seed: int, size: int, diameter:
         Pixels a side.
     diameter : float
         Typical diameter of a cell in pixels.
+    has_cells : bool
+        False draws empty fields, whose labels are 0.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def write_simulated(output: Path, n_images: int, seed: int, size: int, diameter:
         raise ValueError(f"{output} holds files already: give another folder.")
     for number in tqdm(range(n_images), "drawing", leave=False, disable=None):
         own_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
-        image, labels = simulate(own_seed, (size, size), diameter)
+        image, labels = simulate(own_seed, (size, size), diameter, has_cells)
         if labels.max() > np.iinfo(np.uint16).max:
             raise ValueError(f"An image of {size} x {size} pixels holds {labels.max()} cells: give a smaller --size.")
         write_annotated(output, f"drawn{number:04d}", Annotated(image, labels, np.zeros(labels.shape, bool)))

@@ -2,7 +2,8 @@
 
 What is drawn: cells of very variable shape and size, alone, in clumps or in confluent sheets; bright and dim ones side
 by side; stains of the cytoplasm, of the membrane or of both; nuclei brighter or darker than the cytoplasm, as with a
-GFP-YAP marker (paper, section 1); uneven light, blur, photon and camera noise. A seed gives the same image each time.
+GFP-YAP marker (paper, section 1); uneven light, blur, photon and camera noise. Also fields without a cell, of light,
+dirt and noise, which a plate has too. A seed gives the same image each time.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class Simulated(NamedTuple):
     labels: np.ndarray
 
 
-def simulate(seed: int, shape: tuple[int, int] = (512, 512), diameter: float = 40.0) -> Simulated:
+def simulate(
+    seed: int, shape: tuple[int, int] = (512, 512), diameter: float = 40.0, has_cells: bool = True
+) -> Simulated:
     """Draw one image.
 
     Parameters
@@ -45,6 +48,8 @@ def simulate(seed: int, shape: tuple[int, int] = (512, 512), diameter: float = 4
         Y and X.
     diameter : float
         Typical diameter of a cell in pixels.
+    has_cells : bool
+        False draws an empty field, whose labels are 0.
     """
     if diameter < 8 or min(shape) < diameter:
         raise ValueError(
@@ -54,8 +59,10 @@ def simulate(seed: int, shape: tuple[int, int] = (512, 512), diameter: float = 4
     rng = np.random.default_rng(seed)
     # The scene reaches beyond the image, whose border then cuts cells, membranes and haze as a camera's does.
     margin = round(diameter)
-    labels = draw_shapes(rng, (shape[0] + 2 * margin, shape[1] + 2 * margin), diameter)
-    image = take_picture(rng, draw_stain(rng, labels, diameter), diameter)
+    scene = (shape[0] + 2 * margin, shape[1] + 2 * margin)
+    labels = draw_shapes(rng, scene, diameter) if has_cells else np.zeros(scene, np.int32)
+    density = draw_stain(rng, labels, diameter) if has_cells else draw_dirt(rng, scene)
+    image = take_picture(rng, density, diameter)
     inside = (slice(margin, -margin), slice(margin, -margin))
     return Simulated(image[inside].copy(), label(labels[inside], connectivity=1).astype(np.int32))
 
@@ -111,6 +118,14 @@ def draw_stain(rng: Generator, labels: np.ndarray, diameter: float) -> np.ndarra
     n_specks = rng.poisson(np.exp(rng.uniform(np.log(0.1), np.log(10))) * n)
     specks[tuple(rng.integers(0, labels.shape, (n_specks, 2)).T)] = rng.uniform(2, 20, n_specks)
     return density + ndimage.gaussian_filter(specks, 1.0)
+
+
+def draw_dirt(rng: Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Return the density (Y, X) float of what lies in a field without cells: a few bright specks, often none."""
+    dirt = np.zeros(shape)
+    n_specks = rng.poisson(np.exp(rng.uniform(np.log(0.1), np.log(30))))
+    dirt[tuple(rng.integers(0, shape, (n_specks, 2)).T)] = np.exp(rng.uniform(0, np.log(100), n_specks))
+    return ndimage.gaussian_filter(dirt, rng.uniform(0.7, 2.5))
 
 
 def take_picture(rng: Generator, density: np.ndarray, diameter: float) -> np.ndarray:

@@ -28,6 +28,14 @@ def test_training_takes_the_folder(tmp_path):
     assert main(["inspect", "--data", str(folder), "--output", str(tmp_path / "pictures")]) == 0
 
 
+def test_empty_fields_are_known_as_such(tmp_path, capsys):
+    assert simulate(tmp_path / "fields", "--number", "2", "--empty") == 0
+    for path in (tmp_path / "fields" / "labels").iterdir():
+        assert not read_image(path).any()
+    assert main(["prepare", "--data", str(tmp_path / "fields")]) == 0
+    assert "2 x image without cells" in capsys.readouterr().out
+
+
 def test_seed_gives_the_same_images_and_another_one_others(tmp_path):
     for name, seed in (("one", "1"), ("same", "1"), ("other", "2")):
         assert simulate(tmp_path / name, "--number", "2", "--seed", seed) == 0

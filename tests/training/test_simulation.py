@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from deepsplit_core.preprocessing import is_constant
-from training.simulation import LARGEST_GREY, draw_shapes, draw_stain, simulate, take_picture
+from training.simulation import LARGEST_GREY, draw_dirt, draw_shapes, draw_stain, simulate, take_picture
 from training.targets import TargetConfig, make_targets
 
 SEEDS = range(12)
@@ -65,6 +65,17 @@ def test_light_is_uneven_and_every_pixel_has_noise():
         assert (picture - smooth).std() > 0.005 * picture.mean()
         uneven.append(smooth.std() / smooth.mean())
     assert max(uneven) > 0.05
+
+
+def test_empty_field_holds_light_noise_and_specks_alone():
+    fields = [simulate(seed, (160, 200), 30, has_cells=False) for seed in SEEDS]
+    for image, labels in fields:
+        assert image.shape == labels.shape == (160, 200) and not labels.any() and not is_constant(image)
+        # Light is smooth, and specks are few: no pixel but those stands out from what is around it.
+        smooth = ndimage.gaussian_filter(image.astype(float), 8)
+        assert np.mean(np.abs(image - smooth) > 6 * np.std(image - smooth)) < 0.02
+    assert len({field.image.tobytes() for field in fields}) == len(fields)
+    assert any(draw_dirt(np.random.default_rng(seed), (160, 200)).any() for seed in SEEDS)
 
 
 def test_a_cell_has_no_hole_of_background(scenes):
