@@ -13,14 +13,17 @@ help: ## list the targets
 demo: env ## segment the example images with CellProfiler 4
 	$(BIN)/python example_pipelines/cell_shape/run_demo.py
 
+# A file of tests is never shared by processes: what its first test prepares serves the others.
+PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 # Both runs take place even if the first one fails, so that one call shows everything. Where no Python 3.9 can be had,
 # the tests that need it are skipped, and say so.
 test: env env5 ## run all tests, and the module's in CellProfiler 5 too
 	@$(MAKE) --no-print-directory env39 || echo "== Without .venv-cp4-exact: the tests in it will be skipped"
 	@status=0; \
-	echo "== CellProfiler 4: all tests"; $(BIN)/python -m pytest || status=$$?; \
+	echo "== CellProfiler 4: all tests"; $(BIN)/python $(PYTEST) || status=$$?; \
 	echo "== CellProfiler 5: tests/plugin, tests/pipelines"; \
-	$(BIN5)/python -m pytest tests/plugin tests/pipelines || status=$$?; \
+	$(BIN5)/python $(PYTEST) tests/plugin tests/pipelines || status=$$?; \
 	exit $$status
 
 # pytest leaves tests/gui out unless it is named (norecursedirs).
