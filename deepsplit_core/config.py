@@ -288,6 +288,12 @@ class SegmentConfig(Config):
         """
         names = {field.name for field in dataclasses.fields(SplittingConfig)}
         chosen = {name: value for name, value in self.to_dict().items() if name in names and value is not None}
-        if self.smallest_cell is not None:
-            chosen["smallest_share"] = 1.0  # what the user says holds for any image
-        return SplittingConfig.from_dict({**trained.scaled(scale).to_dict(), **chosen})
+        own = trained.scaled(scale)
+        asked = SplittingConfig.from_dict({**own.to_dict(), **chosen})
+        if self.smallest_cell is None:
+            return asked
+        if asked.smallest_cell < own.smallest_cell:
+            return dataclasses.replace(asked, smallest_share=1.0)  # what the user says holds for any image
+        # A larger limit than the model's own is for whole cells, once they are split: of one that is dropped before,
+        # its neighbours would take the pixels, and pieces below the limit would not be cut off.
+        return dataclasses.replace(asked, smallest_cell=own.smallest_cell)

@@ -67,11 +67,12 @@ class Segmentation(NamedTuple):
     small_removed_labels : (Y, X) int32 array
         The same and the cells that were discarded, all but those that are too small; with numbers of its own.
     small : (Y, X) int32 array
-        What is too small, with numbers of its own.
+        What is too small, for the model or for the config, with numbers of its own.
     touching : (Y, X) int32 array
-        `small_removed_labels` with the contact pixels given back, whether or not the config asks for it.
+        All cells that were found, also those that were discarded for their size or place, with the contact pixels
+        given back, whether or not the config asks for it.
     numbers : (n,) int array
-        The number of each cell of `labels` in `small_removed_labels`.
+        The number of each cell of `labels` in `touching`.
     seeds : (n,) int array or None
         The seed of each cell of `labels`.
     n_cuts : int
@@ -237,14 +238,17 @@ def split_prediction(prediction: Prediction, config: SegmentConfig, seeds: Seeds
         raise ValueError(f"The seeds have the shape {seeds.labels.shape}, the image {shape}: they must be equal.")
     splitting = config.splitting(prediction.card.splitting, prediction.scale)
     if seeds is not None:  # a seed says that there is a cell, whatever the model's cells are like
-        splitting = dataclasses.replace(splitting, smallest_cell=config.smallest_cell or 0.0, smallest_share=1.0)
+        splitting = dataclasses.replace(splitting, smallest_cell=0.0, smallest_share=1.0)
     found = split(prediction.probabilities, splitting, None if seeds is None else seeds.labels)
     labels, _, touching, small = _inside(found, prediction.mask)
 
     areas = areas_of(labels)
     present = np.flatnonzero(areas)
     present = present[present > 0]
-    keep = np.ones(areas.size, bool)
+    is_small = areas < (config.smallest_cell or 0.0)
+    is_small[0] = False
+    small = np.where(is_small[labels], labels + small.max(initial=0), small) if is_small.any() else small
+    keep = ~is_small
     if config.largest_cell is not None:
         keep &= areas <= config.largest_cell
     if config.discard_border:
@@ -253,7 +257,9 @@ def split_prediction(prediction: Prediction, config: SegmentConfig, seeds: Seeds
         keep &= ~touches_mask_border(labels, prediction.mask)
     if seeds is not None:
         keep[seeds.n + 1 :] = False
-        small_removed, touching = _renumbered(labels, present), _renumbered(touching, present)
+        touching = _renumbered(touching, present)
+    if seeds is not None or is_small.any():
+        small_removed = _renumbered(labels, present[~is_small[present]])
     else:
         small_removed = labels
     kept = present[keep[present]]

@@ -63,6 +63,9 @@ def simulate(
     labels = draw_shapes(rng, scene, diameter) if has_cells else np.zeros(scene, np.int32)
     density = draw_stain(rng, labels, diameter) if has_cells else draw_dirt(rng, scene)
     image = take_picture(rng, density, diameter)
+    if not has_cells and rng.random() < 0.5:
+        # Resampled, registered or compressed images have smooth noise, whose grain looks like small cells.
+        image = np.round(ndimage.gaussian_filter(image.astype(float), rng.uniform(0.4, 2))).astype(np.uint16)
     inside = (slice(margin, -margin), slice(margin, -margin))
     return Simulated(image[inside].copy(), label(labels[inside], connectivity=1).astype(np.int32))
 
@@ -125,7 +128,7 @@ def draw_dirt(rng: Generator, shape: tuple[int, int]) -> np.ndarray:
     dirt = np.zeros(shape)
     n_specks = rng.poisson(np.exp(rng.uniform(np.log(0.1), np.log(30))))
     dirt[tuple(rng.integers(0, shape, (n_specks, 2)).T)] = np.exp(rng.uniform(0, np.log(100), n_specks))
-    return ndimage.gaussian_filter(dirt, rng.uniform(0.7, 2.5))
+    return ndimage.gaussian_filter(dirt, rng.uniform(0.5, 1.2))
 
 
 def take_picture(rng: Generator, density: np.ndarray, diameter: float) -> np.ndarray:
