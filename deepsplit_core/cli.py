@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ from typing import Sequence
 
 import numpy as np
 
+from . import __version__
 from .images import IMAGE_SUFFIXES, read_image, write_labels, write_png
 from .preprocessing import check_image
 from .weights import bundled_models, find, read_card
@@ -54,7 +56,8 @@ def _segment(options: argparse.Namespace) -> int:
     from .segmentation import predict, split_prediction
     from .weights import load_model
 
-    _refuse_overwriting(options.images, options.output)
+    images = _listed(options.images)
+    _refuse_overwriting(images, options.output)
     config = SegmentConfig(model=options.model, diameter=options.diameter, device=options.device)
     load_model(config.model, config.device)  # what is wrong with the model is said once, not for every image
     try:
@@ -64,7 +67,7 @@ def _segment(options: argparse.Namespace) -> int:
             f"The output folder {options.output} cannot be made: {error.strerror}. Choose another."
         ) from error
     n_failed = 0
-    progress = tqdm(options.images, unit="image", disable=None)
+    progress = tqdm(images, unit="image", disable=None)
     for path in progress:
         # An image that cannot be segmented is named and counted; the others are worth having.
         try:
@@ -75,13 +78,14 @@ def _segment(options: argparse.Namespace) -> int:
             if options.overlay:
                 write_png(options.output / f"{path.stem}_overlay.png", draw_overlay(image, labels))
             is_estimated = prediction.scale != 1 and not config.diameter
-            size = f", seen as {prediction.scale * prediction.card.diameter:.0f} pixels across" if is_estimated else ""
+            diameter = prediction.scale * prediction.card.diameter
+            size = f", taken to be about {diameter:.0f} pixels across" if is_estimated else ""
             tqdm.write(f"{path}: {labels.max()} cells{size}")
         except (OSError, ValueError, MemoryError, RuntimeError, OverflowError) as error:
             n_failed += 1
             tqdm.write(f"error: {path}: {error}", file=sys.stderr)
-    n_written = len(options.images) - n_failed
-    print(f"{n_written} of {len(options.images)} images written to {options.output}", flush=True)
+    n_written = len(images) - n_failed
+    print(f"{n_written} of {len(images)} images written to {options.output}", flush=True)
     return 1 if n_failed else 0
 
 
@@ -116,7 +120,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     def compare(predicted: Path, truth: Path) -> Scores:
         ignore = read_image(masks[truth]) > 0 if truth in masks else None
         try:
-            return evaluate(read_image(predicted), read_image(truth), ignore)
+            return evaluate(_read_labels(predicted), _read_labels(truth), ignore)
         except ValueError as error:
             raise ValueError(f"{predicted} and {truth} cannot be compared: {error}") from error
 
@@ -132,12 +136,29 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _read_labels(path: Path) -> np.ndarray:
+    """Read a label image; what looks like a mask is said, as a single cell in pieces does as well."""
+    from .splitting import label_segments
+
+    labels = read_image(path)
+    numbers = np.unique(labels[labels > 0])
+    if numbers.size == 1 and labels.ndim == 2 and label_segments(labels > 0).max() > 1:
+        print(
+            f"warning: {path} has one number, {numbers[0]}, for all its pieces, as a mask has: in a label image each "
+            "cell has a number of its own.",
+            file=sys.stderr,
+        )
+    return labels
+
+
 def _models(options: argparse.Namespace) -> int:
-    for name in sorted(bundled_models()):
+    for name, sha256 in sorted(bundled_models().items()):
         card = read_card(find(name))
         network = f"{card.network.architecture}, width {card.network.base_width}"
         estimated = ", estimated in each image" if card.preprocessing.diameter else ""
-        print(f"{name}: {card.description}\n  cell diameter {card.diameter:g} px{estimated}; {network}")
+        print(
+            f"{name}: {card.description}\n  sha256 {sha256}\n  cell diameter {card.diameter:g} px{estimated}; {network}"
+        )
         for data in card.data:
             print(f"  trained on {data['name']} ({data['licence']})")
         failures = f"known failures: {card.known_failures or 'not recorded'}"
@@ -163,6 +184,22 @@ def _engine(options: argparse.Namespace) -> int:
     return serve(place, options.idle_minutes, has_log=options.place is not None)
 
 
+def _listed(paths: Sequence[Path]) -> list[Path]:
+    """Return files: of a folder its images, less our own results; of a pattern, as Windows passes it on, its files."""
+    images: list[Path] = []
+    for path in paths:
+        found = [path]
+        if path.is_dir():
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+            found = [file for file in found if not file.stem.endswith(("_labels", "_overlay"))]
+        elif not path.exists() and glob.has_magic(str(path)):
+            found = sorted(map(Path, glob.glob(str(path))))
+        if not found:
+            raise ValueError(f"{path}: there are no images ({' '.join(IMAGE_SUFFIXES)}): give other files or folders.")
+        images += found
+    return images
+
+
 def _refuse_overwriting(images: Sequence[Path], output: Path) -> None:
     # Names that differ in capitals alone are one file on Windows and macOS.
     counts = Counter(path.stem.casefold() for path in images)
@@ -186,6 +223,9 @@ def _pairs(predicted: Path, truth: Path) -> list[tuple[Path, Path]]:
     """Two files, or the files of two folders joined by name, where predictions may end in `_labels`."""
     if predicted.is_file() and truth.is_file():
         return [(predicted, truth)]
+    for path in (predicted, truth):
+        if not path.exists():
+            raise ValueError(f"There is no {path}: give two label images, or two folders of label images.")
     for path in (predicted, truth):
         if not path.is_dir():
             raise ValueError(f"{path} is not a folder: give two label images, or two folders of label images.")
@@ -239,10 +279,13 @@ def _ignore_masks(ignore: Path, truths: Sequence[Path]) -> dict[Path, Path]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="deepsplit", description="Split touching cells in microscopy images.")
+    parser.add_argument("--version", action="version", version=f"deepsplit {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
     command = commands.add_parser("segment", help="write a label image for every image")
-    command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="grey TIFF or PNG files")
+    command.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE", help="grey TIFF or PNG files, or folders of them"
+    )
     command.add_argument("--model", default="nuclei", help="a bundled model, or a weights file (default: %(default)s)")
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for NAME_labels.tif")
     command.add_argument(

@@ -43,8 +43,10 @@ def read_image(path: PathLike) -> np.ndarray:
         if path.suffix.lower() in TIFF_SUFFIXES:
             return _read_tiff(path)
         return np.asarray(imageio.v2.imread(path))
-    except (MemoryError, PermissionError):
+    except MemoryError:
         raise
+    except PermissionError as error:
+        raise PermissionError(f"{path} may not be read ({error.strerror}): change its permissions.") from error
     except DecompressionBombError as error:
         raise ValueError(
             f"{path} is not read: so large an image has to be a TIFF, uncompressed or compressed as zip ({error})."
@@ -106,7 +108,7 @@ def with_replacement(path: PathLike, write: Callable[[Path], object]) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise OSError(
-            f"{path} could not be written ({reason}): choose a folder that exists, with room in it."
+            f"{path} could not be written ({reason}): choose a folder in which you may write, with room in it."
         ) from error
     finally:
         if part.exists():

@@ -116,7 +116,7 @@ def evaluate(predicted: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None
 
     Parameters
     ----------
-    predicted, truth : (Y, X) integer arrays
+    predicted, truth : (Y, X) arrays of whole numbers
         0 = background, every other value one cell.
     ignore : (Y, X) bool array, optional
         Pixels that nobody annotated. Cells of either labelling with more than half of their pixels in it are left
@@ -125,7 +125,7 @@ def evaluate(predicted: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None
     Raises
     ------
     ValueError
-        The shapes differ.
+        The shapes differ, or the values are no whole numbers.
     """
     if predicted.ndim != 2 or truth.ndim != 2:
         raise ValueError(
@@ -135,6 +135,12 @@ def evaluate(predicted: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None
         raise ValueError(
             f"The prediction has the shape {predicted.shape}, the truth {truth.shape}: they must be of one image."
         )
+    for name, labels in (("prediction", predicted), ("truth", truth)):
+        if labels.dtype.kind not in "bui" and not (labels == np.round(labels)).all():
+            raise ValueError(
+                f"The {name} holds {labels.dtype} values that are no whole numbers: a label image is needed, in which "
+                "each cell has a number of its own."
+            )
     if ignore is not None:
         if ignore.shape != truth.shape:
             raise ValueError(

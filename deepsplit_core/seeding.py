@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .outlines import touches_image_border
+from .outlines import touches_image_border, touches_mask_border
 
 # Separation probabilities in steps of a tenth: what differs by less is no ridge, and the nearer seed gets the pixel.
 STEPS = 10
@@ -27,8 +27,8 @@ class Seeds(NamedTuple):
     n: int
 
 
-def combine_seeds(labels: np.ndarray, all_labels: np.ndarray) -> Seeds:
-    """Add to the seeds that were kept those that were discarded and touch the border of the image.
+def combine_seeds(labels: np.ndarray, all_labels: np.ndarray, mask: np.ndarray | None = None) -> Seeds:
+    """Add to the seeds that were kept those that were discarded and touch the border of the image or of its mask.
 
     They are nuclei of cells that reach into the image. Seeds discarded for another reason (their size) are no seeds.
 
@@ -36,9 +36,13 @@ def combine_seeds(labels: np.ndarray, all_labels: np.ndarray) -> Seeds:
     ----------
     labels, all_labels : (Y, X) int array
         The seeds that were kept, and all that were found; the numbers need not agree.
+    mask : (Y, X) bool array, optional
+        Of the image in which the seeds grow.
     """
     n, all_labels = int(labels.max(initial=0)), all_labels.astype(np.int32)  # CellProfiler's may have 8 bits
     is_other = touches_image_border(all_labels)
+    if mask is not None:
+        is_other |= touches_mask_border(all_labels, mask)
     is_other[all_labels[labels > 0]] = False
     is_other[0] = False
     return Seeds(np.where(is_other[all_labels], all_labels + n, labels).astype(np.int32), n)

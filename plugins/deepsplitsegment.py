@@ -42,14 +42,15 @@ The objects; if you ask for them, the unsplit clumps as objects and two probabil
 - *DeepSplit_ContactShare*: the share of the object's outline that is in contact with other objects, 0 to 1, counted in
   sides of pixels. The border of the image is part of the outline.
 - *DeepSplit_CutLength*: the length in pixels of the cuts that freed the object. Each border between two objects is a
-  cut, as without it they would be one piece.
+  cut, as without it they would be one piece. A straight border has its true length, whatever its direction; one that
+  bends around a corner or a cell is measured up to a third too short.
 - *DeepSplit_TouchesBorder*: 1 if the object touches the border of the image or of its mask, else 0.
 - *Parent* and *Children*: which seed and which clump each object belongs to, and how many objects each seed and each
   clump holds, so that *Children_(objects)_Count* of the clumps is the number of cells in a clump, less those that were
   discarded.
 
 Contact and cuts are measured with the contact pixels given back to the objects, whether or not they are in the result.
-Objects that were discarded, but not for being too small, count as well.
+Objects that were discarded count as well, but not what is smaller than the model's own smallest object.
 
 **Image measurements**, each followed by the name of the objects
 
@@ -132,7 +133,7 @@ LOGGER = logging.getLogger(__name__)
 OWN_FILE = "Own weights file"
 THIS_PYTHON, OTHER_PYTHON = "This Python", "Another Python environment"
 DEVICES = {"Automatic": "auto", "CPU": "cpu", "CUDA": "cuda", "MPS": "mps"}
-CUT_COLOUR = (255, 0, 255)
+CUT_COLOUR, DISCARDED_COLOUR, SEED_COLOUR = (255, 0, 255), (255, 140, 0), (0, 200, 255)
 
 
 # Settings in, objects out; deepsplit_core does the work. A docstring here would hide the help text above.
@@ -237,9 +238,10 @@ own value, which its page above tells; the 0.5 here is none of a model.
             value=0.0,
             minval=0.0,
             doc="""\
-Enter a diameter in pixels: objects with a smaller area than a disc of this diameter are discarded, before contact
-pixels are given back. The default, 0, takes the model's own limit, but at most half of the diameter of the image's
-typical object (with seeds: no limit); 1 keeps every object.
+Enter a diameter in pixels: objects with a smaller area than a disc of this diameter are discarded. The others are the
+same as without the limit. The default, 0, takes the model's own limit, but at most half of the diameter of the image's
+typical object (with seeds: no limit); 1 keeps every object. **MeasureObjectNeighbors** does not count what is discarded
+here as neighbours.
 """,
         )
         self.discard_border = Binary(
@@ -304,8 +306,8 @@ A device that is selected and missing stops the run; another one is never used i
             doc="""\
 Select *Yes* if you have found, for instance, the nuclei already. Each seed then gets exactly one object, which has its
 number and holds all of it. Where two seeds share a piece of foreground, the cut follows the network's separation
-probability. Seeds that were discarded because they touch the border of the image still keep their pixels from the
-others, as in **IdentifySecondaryObjects**.
+probability. Seeds that were discarded because they touch the border of the image, as in **IdentifySecondaryObjects**,
+or that of this image's mask, still keep their pixels from the others.
 
 A piece of foreground without any seed is no object. But a cell without a seed that touches one with a seed becomes part
 of that one, as in **IdentifySecondaryObjects**: give all nuclei as seeds, and filter the cells afterwards.
@@ -547,8 +549,14 @@ Select which Python runs the network; the results are the same.
             return escape(str(error))
 
     def weights_path(self):
-        """Return the path of the user's own weights file."""
-        return os.path.join(self.weights_directory.get_absolute_path(), self.weights_file.value)
+        """Return the path of the user's own weights file; without a folder it would be one in the current folder."""
+        folder, name = self.weights_directory, self.weights_file.value
+        is_known = folder.dir_choice != ABSOLUTE_FOLDER_NAME or folder.custom_path.strip() or os.path.isabs(name)
+        if not is_known:
+            raise deepsplit_core.WeightsError(
+                f"No folder is selected for the weights file {name}: select the one it is in."
+            )
+        return os.path.join(folder.get_absolute_path(), name)
 
     def environment_path(self):
         """Return the path of the other Python's environment; an empty one would be the current folder."""
@@ -606,7 +614,7 @@ Select which Python runs the network; the results are the same.
                 'planes: select "No" for "Process as 3D?" in NamesAndTypes, and extract metadata from image file '
                 "headers in Metadata, so that every plane is an image of its own."
             )
-        config, seeds = self.config(), self.find_seeds(workspace, pixels.shape[:2])
+        config, seeds = self.config(), self.find_seeds(workspace, image)
         prediction = self.predict(workspace.pipeline, image, config)
         found = deepsplit_core.split_prediction(prediction, config, seeds)
 
@@ -636,7 +644,7 @@ Select which Python runs the network; the results are the same.
             found.numbers.size, self.y_name.value, measured.n_cuts, seconds,
         )  # fmt: skip
         if self.show_window:
-            self.prepare_display(workspace.display_data, image, found, measured)
+            self.prepare_display(workspace.display_data, image, found, measured, seeds)
 
     def predict(self, pipeline, image, config):
         """Return what the network says of the image; in test mode, without running it again for the same."""
@@ -655,17 +663,18 @@ Select which Python runs the network; the results are the same.
         except ImportError as error:
             raise ImportError(f'{error}. Or select "{OTHER_PYTHON}" in "{self.where.text}".') from error
 
-    def find_seeds(self, workspace, shape):
+    def find_seeds(self, workspace, image):
         """Return the seeds, or None if they are not used."""
         if not self.use_seeds.value:
             return None
         objects = workspace.object_set.get_objects(self.seeds_name.value)
+        shape, mask = image.pixel_data.shape[:2], image.mask if image.has_mask else None
         if objects.segmented.shape != shape:
             raise ValueError(
                 f"The seeds {self.seeds_name.value} have the shape {objects.segmented.shape}, the image "
                 f"{self.x_name.value} {shape}, but they must be equal: use Crop, Resize or ResizeObjects."
             )
-        return deepsplit_core.combine_seeds(objects.segmented, objects.unedited_segmented)
+        return deepsplit_core.combine_seeds(objects.segmented, objects.unedited_segmented, mask)
 
     def add_objects(self, workspace, image, name, labels, small_removed, unedited):
         """Add objects, and measure their number and places."""
@@ -680,22 +689,23 @@ Select which Python runs the network; the results are the same.
         workspace.object_set.add_objects(objects, name)
         self.add_measurements(workspace, name)
 
-    def prepare_display(self, data, image, found, measured):
+    def prepare_display(self, data, image, found, measured, seeds):
         """Keep what `display` draws: plain values, as they may come from another process."""
         prediction = found.prediction
         data.x_data, data.y_data = deepsplit_core.check_image(image.pixel_data), found.labels
         data.dimensions = image.dimensions
         data.discarded = np.where(found.labels == 0, found.all_labels, 0)
         data.cuts = deepsplit_core.border_pixels(found.touching).astype(np.uint8)
+        data.seeds = None if seeds is None else np.where(seeds.labels <= seeds.n, seeds.labels, 0)
         data.segmentation, data.separation = prediction.probabilities.astype(np.float32)
         areas = np.bincount(found.labels.ravel())[1:]
         diameter = 2 * math.sqrt(np.median(areas) / math.pi) if areas.size else 0.0
         data.table = [
             ["Objects", str(areas.size)],
-            ["Discarded", str(len(np.unique(data.discarded[data.discarded > 0])))],
+            ["Discarded, orange", str(len(np.unique(data.discarded[data.discarded > 0])))],
             ["Diameter, median", f"{diameter:.1f} px"],
             ["Cuts, magenta", str(measured.n_cuts)],
-            ["By watershed", str(found.n_cuts)],
+            ["By watershed", str(found.n_cuts)] if seeds is None else ["Seeds, blue", str(seeds.n)],
             ["Model", prediction.card.name],
             ["Device", prediction.device],
             ["Numbers", prediction.dtype],
@@ -709,9 +719,11 @@ Select which Python runs the network; the results are the same.
         axes = figure.subplot_imshow_grayscale(0, 0, data.x_data, self.x_name.value)
         outlines = [
             {"name": name, "labels": [data.y_data]},
-            {"name": "Discarded", "labels": [data.discarded]},
+            {"name": "Discarded", "labels": [data.discarded], "outline_color": DISCARDED_COLOUR},
             {"name": "Cuts", "labels": [data.cuts], "outline_color": CUT_COLOUR},
         ]
+        if data.seeds is not None:
+            outlines.append({"name": self.seeds_name.value, "labels": [data.seeds], "outline_color": SEED_COLOUR})
         figure.subplot_imshow_grayscale(1, 0, data.x_data, "Outlines and cuts", cplabels=outlines, sharexy=axes)
         figure.subplot_table(2, 0, [[value] for _, value in data.table], row_labels=[label for label, _ in data.table])
         figure.subplot_imshow_labels(0, 1, data.y_data, name, sharexy=axes)

@@ -43,9 +43,26 @@ def test_a_diameter_that_was_estimated_is_told(tmp_path, image, capsys):
     sizes = PreprocessingConfig("percentile", low=0, high=100, diameter=10.0)
     weights = write_weights(tmp_path / "w.safetensors", network, card_of(network, preprocessing=sizes, diameter=10.0))
     assert segment([image], tmp_path / "out", weights) == 0
-    assert re.search(r"cells.tif: 3 cells, seen as (20|21) pixels across\n", capsys.readouterr().out)
+    assert re.search(r"cells.tif: 3 cells, taken to be about (20|21) pixels across\n", capsys.readouterr().out)
     assert segment([image], tmp_path / "out", weights, "--diameter", "20") == 0
     assert "cells.tif: 3 cells\n" in capsys.readouterr().out
+
+
+def test_a_folder_and_a_pattern_stand_for_their_images(tmp_path, image, wired_weights, capsys):
+    tifffile.imwrite(tmp_path / "more.TIF", (TRUTH > 0).astype(np.uint16))
+    (tmp_path / "notes.txt").write_text("no image")
+    assert segment([tmp_path / "*.[tT][iI][fF]"], tmp_path / "out", wired_weights) == 0
+    assert "2 of 2 images" in capsys.readouterr().out
+    for _ in range(2):  # the results of the first time are no images
+        assert segment([tmp_path], tmp_path, wired_weights, "--overlay") == 0
+        assert "2 of 2 images" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"cells_labels.tif", "more_labels.tif"}
+
+
+@pytest.mark.parametrize("given", [".", "*.png"])
+def test_a_folder_or_pattern_without_images_is_said(tmp_path, wired_weights, capsys, given):
+    assert segment([tmp_path / given], tmp_path / "out", wired_weights) == 1
+    assert f"error: {tmp_path / given}: there are no images (.tif .tiff .png)" in capsys.readouterr().err
 
 
 def test_png_is_read_and_the_overlay_is_written(tmp_path, wired_weights):
@@ -234,6 +251,27 @@ def test_evaluate_refuses_what_is_no_pair(tmp_path, other, capsys):
     write_labels(tmp_path / "a.tif", picture("11"))
     assert main(["evaluate", str(tmp_path / "a.tif"), str(tmp_path / other)]) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_evaluate_says_which_of_the_two_is_missing(tmp_path, capsys):
+    write_labels(tmp_path / "a.tif", TRUTH)
+    assert main(["evaluate", str(tmp_path / "a.tif"), str(tmp_path / "gone")]) == 1
+    assert f"There is no {tmp_path / 'gone'}" in capsys.readouterr().err
+
+
+def test_evaluate_refuses_grey_values_and_doubts_masks(tmp_path, capsys):
+    write_labels(tmp_path / "truth.tif", TRUTH)
+    tifffile.imwrite(tmp_path / "image.tif", TRUTH * np.float32(0.1))
+    assert main(["evaluate", str(tmp_path / "image.tif"), str(tmp_path / "truth.tif")]) == 1
+    assert "no whole numbers" in capsys.readouterr().err
+    tifffile.imwrite(tmp_path / "floats.tif", TRUTH.astype(np.float32))
+    assert evaluate_as_json(capsys, tmp_path / "floats.tif", tmp_path / "truth.tif")["cds"] == 1
+    tifffile.imwrite(tmp_path / "mask.tif", (TRUTH > 0).astype(np.uint8) * 255)
+    assert main(["evaluate", str(tmp_path / "truth.tif"), str(tmp_path / "mask.tif")]) == 0
+    assert "mask.tif has one number, 255, for all its pieces" in capsys.readouterr().err
+    write_labels(tmp_path / "one.tif", np.where(TRUTH == 2, 2, 0))  # a single cell is none
+    assert main(["evaluate", str(tmp_path / "one.tif"), str(tmp_path / "truth.tif")]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_evaluate_refuses_images_of_two_sizes(tmp_path, capsys):

@@ -113,6 +113,16 @@ def test_seeds_discarded_at_the_border_compete_and_others_do_not():
     assert labels.tolist() == picture("22..1.. ....... .....55 ....... .......").tolist()
 
 
+def test_seeds_discarded_at_the_border_of_the_mask_compete_too():
+    all_seeds = picture("....... .1.2.3. ....... .......")
+    kept = picture("....... ...1... ....... .......")
+    mask = np.ones(kept.shape, bool)
+    mask[:, 0] = mask[:, 6] = False
+    assert combine_seeds(kept, all_seeds)[0].tolist() == kept.tolist()
+    # Beside the mask's border lie seeds 1 and 3, whose pixels are inside.
+    assert combine_seeds(kept, all_seeds, mask)[0].tolist() == picture("....... .2.1.4. ....... .......").tolist()
+
+
 def test_a_kept_seed_is_no_competitor_of_itself_where_it_was_shrunk():
     labels, n = combine_seeds(picture("...... .1...."), picture("111... 111..."))
     assert (n, labels.tolist()) == (1, picture("...... .1....").tolist())

@@ -170,7 +170,29 @@ def test_each_kind_of_discarded_cell_is_where_it_belongs(wired_weights):
     for labels in (found.labels, found.small_removed_labels, found.all_labels):
         assert np.array_equal(np.unique(labels), np.arange(labels.max() + 1))
     (number,) = found.numbers
-    assert np.array_equal(found.small_removed_labels == number, found.labels == 1)
+    assert np.array_equal(found.touching == number, found.labels == 1)
+
+
+@pytest.mark.parametrize("contact_to_cells", [True, False])
+@pytest.mark.parametrize("diameter", [8, 12, 16, 20])
+def test_a_smallest_cell_leaves_all_others_as_they_are(wired_weights, contact_to_cells, diameter):
+    """Cells of many sizes in contact: the pixels of a discarded one are nobody's."""
+    rng = np.random.default_rng(0)
+    truth = discs((90, 120), [(y, x, rng.uniform(3, 14)) for y in range(12, 90, 22) for x in range(12, 120, 16)])
+    smallest = np.pi / 4 * diameter**2
+    everything = run(drawn(truth), wired_weights, contact_to_cells=contact_to_cells)
+    kept = run(drawn(truth), wired_weights, contact_to_cells=contact_to_cells, smallest_cell=smallest)
+    areas = np.bincount(everything.labels.ravel())
+    large = np.where(areas[everything.labels] >= smallest, everything.labels, 0)
+    assert 0 < kept.labels.max() < everything.labels.max()
+    assert as_sets(kept.labels) == as_sets(large) == as_sets(kept.small_removed_labels)
+    assert as_sets(kept.all_labels) == as_sets(everything.all_labels)
+    assert kept.n_cuts == everything.n_cuts and np.array_equal(kept.touching, everything.touching)
+    # What is measured of a cell is what it was.
+    is_kept = np.isin(np.arange(1, areas.size), large)
+    for name in ("contact_share", "cut_length", "mean_probability"):
+        before, after = (getattr(deepsplit_core.measure_cells(found), name) for found in (everything, kept))
+        assert np.array_equal(after, before[is_kept])
 
 
 def test_the_largest_cell_is_a_limit_that_is_still_kept(wired_weights):

@@ -65,7 +65,8 @@ def test_one_figure_shows_image_outlines_cuts_objects_and_probabilities(run_on):
     assert as_sets(discarded["labels"][0]) == as_sets(draw_discarded())
     # The contact of two columns is divided between the two cells: the cut has one of each.
     assert np.argwhere(cuts["labels"][0]).tolist() == [[y, x] for y in range(5, 15) for x in (15, 16)]
-    assert cuts["outline_color"] == (255, 0, 255)
+    # CellProfiler's own colour of a second outline is that of the cuts.
+    assert (discarded["outline_color"], cuts["outline_color"]) == ((255, 140, 0), (255, 0, 255))
     assert np.array_equal(drawn[0, 1][0], labels)
     for x, row, name in ((1, 0, "Cell probability"), (2, 1, "Contact probability")):
         probability, title, how = drawn[x, 1]
@@ -83,7 +84,8 @@ def draw_discarded():
 
 def test_the_table_counts_objects_discards_and_cuts(run_on):
     table = shown(run_on, draw(), discard_border=True)[1][2, 0]
-    assert (table["Objects"], table["Discarded"], table["Cuts, magenta"], table["By watershed"]) == ("2", "2", "1", "0")
+    assert (table["Objects"], table["Discarded, orange"]) == ("2", "2")
+    assert (table["Cuts, magenta"], table["By watershed"]) == ("1", "0")
     assert table["Diameter, median"] == "11.6 px"  # of 105 pixels each
     assert table["Model"] == "tiny"
     assert (table["Device"], table["Numbers"]) in (("cpu", "float32"), ("cpu", "bfloat16"), ("cpu", "int8"))
@@ -91,4 +93,13 @@ def test_the_table_counts_objects_discards_and_cuts(run_on):
 
 def test_an_image_without_objects_is_shown_too(run_on):
     table = shown(run_on, Image(np.zeros(SHAPE, np.float32)))[1][2, 0]
-    assert (table["Objects"], table["Discarded"], table["Diameter, median"]) == ("0", "0", "0.0 px")
+    assert (table["Objects"], table["Discarded, orange"], table["Diameter, median"]) == ("0", "0", "0.0 px")
+
+
+def test_seeds_are_shown(run_on):
+    seeds = np.zeros(SHAPE, np.int32)
+    seeds[8:12, 8:12], seeds[8:12, 19:23] = 1, 2
+    drawn = shown(run_on, draw(), seeds=seeds)[1]
+    assert drawn[2, 0]["Seeds, blue"] == "2" and "By watershed" not in drawn[2, 0]
+    shown_seeds = drawn[1, 0][2]["cplabels"][-1]
+    assert shown_seeds["name"] == "Seeds" and np.array_equal(shown_seeds["labels"][0], seeds)

@@ -263,6 +263,17 @@ def test_a_weights_file_has_to_be_named(make_module, tmp_path):
     assert caught.value.get_setting() is module.weights_file
 
 
+def test_a_weights_file_has_to_have_a_folder(make_module, tiny_weights, monkeypatch):
+    monkeypatch.chdir(tiny_weights.parent)  # where a name alone would be found
+    module = make_module(model="Own weights file", weights_directory="Elsewhere...|", weights_file=tiny_weights.name)
+    with pytest.raises(ValidationError, match="No folder is selected for the weights file tiny.safetensors") as caught:
+        module.validate_module(Pipeline())
+    assert caught.value.get_setting() is module.weights_file
+    make_module(
+        model="Own weights file", weights_directory="Elsewhere...|", weights_file=str(tiny_weights)
+    ).validate_module(Pipeline())
+
+
 def test_a_good_weights_file_and_the_bundled_model_are_accepted(make_module, own_file, tiny_weights):
     make_module(**own_file(tiny_weights)).validate_module(Pipeline())
     make_module().validate_module(Pipeline())
