@@ -69,7 +69,9 @@ Objects that were discarded count as well, but not what is smaller than the mode
 
 Pixels outside the image's mask never belong to an object. An image of one grey value gives no objects. An empty field
 of a camera is none: the contrast of each image is stretched, and the model *cells* may then take noise and uneven light
-for a few very large cells. *Diameter of the largest object* or seeds keep them out. An image or a setting that cannot
+for a few very large cells. *Diameter of the largest object* or seeds keep them out. Something very bright, debris say,
+that covers more than 0.2 % of the image takes the contrast from the cells, which are then missed: clip it with
+**RescaleIntensity**, or mask it with **IdentifyPrimaryObjects** and **MaskImage**. An image or a setting that cannot
 be used stops the run with a message; it never gives an empty result.
 
 Volumes are not supported. To segment each plane as an image of its own, select *No* for *Process as 3D?* in
@@ -198,8 +200,8 @@ Enter the typical diameter of your cells, in pixels of the input image. The imag
 cells of the size that it was trained on, and the objects come back at full size.
 
 The default, 0, leaves the image as it is, and looks again if the typical cell that was found is more than twice as
-large as those of the training images. A model whose page says that it estimates the diameter looks again at cells of
-any other size. Enter the diameter to have all images treated alike, if your cells are less than half as large as the
+large as those of the training images. A model whose page says that it estimates the diameter looks again unless the
+cells are within a quarter of its own diameter. Enter the diameter to have all images treated alike, if your cells are less than half as large as the
 model's, or to save that time.
 """,
         )
