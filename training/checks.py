@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,29 @@ def checked_annotations(folder: Path) -> list[Annotation]:
     for kind in sorted(set(kinds)):
         print(f"{folder}: {kinds.count(kind)} x {kind}; `python -m training prepare` names them", flush=True)
     return annotations
+
+
+def check_cells(parts: Mapping[str, Sequence[Annotation]]) -> None:
+    """Raise ValueError where there is no cell to learn from: a network that finds none would get perfect scores.
+
+    A folder of empty fields beside others is no mistake, so that the parts of all folders are looked at together.
+    """
+
+    def has_cells(annotations: Sequence[Annotation]) -> bool:
+        return any(annotation.read_labels().labels.any() for annotation in annotations)
+
+    if has_cells(parts["train"]):
+        return
+    folders = sorted({annotation.name.split("/")[0] for chosen in parts.values() for annotation in chosen})
+    if any(map(has_cells, parts.values())):
+        raise ValueError(
+            f"No training image of {', '.join(folders)} has a labelled cell, only images for validation and test have: "
+            "label more images, or divide them in another way (--set seed=N)."
+        )
+    raise ValueError(
+        f"No image of {', '.join(folders)} has a labelled cell: are these the labels? They are 0 outside of cells and "
+        "1..n inside. Give the folder in which the cells are labelled, or label them."
+    )
 
 
 def examine(annotation: Annotation) -> tuple[Annotated | None, list[Problem]]:

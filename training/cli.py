@@ -15,7 +15,7 @@ import torch
 from deepsplit_core.images import with_replacement
 
 from .annotations import Annotation, find_annotations, split_annotations
-from .checks import checked_annotations
+from .checks import check_cells, checked_annotations
 from .config import TrainConfig, differences
 from .distributed import check_batch, is_first, joined, n_processes, program
 from .settings import read_config
@@ -65,6 +65,7 @@ def divide(folders: list[Path], seed: int) -> dict[str, list[Annotation]]:
     for folder in folders:
         for part, chosen in split_annotations(checked_annotations(folder), seed).items():
             parts[part] += chosen
+    check_cells(parts)
     _check_that_parts_differ(parts)
     return parts
 

@@ -5,8 +5,8 @@ import pytest
 import tifffile
 from drawing import picture
 
-from training.annotations import find_annotations
-from training.checks import checked_annotations, doubts_about, examine
+from training.annotations import find_annotations, split_annotations
+from training.checks import check_cells, checked_annotations, doubts_about, examine
 from training.problems import DOUBTS, FAULTS, Problem, describe
 
 SPOIL = {
@@ -58,6 +58,26 @@ def test_masks_in_place_of_labels_are_refused(data):
         tifffile.imwrite(path, (tifffile.imread(path) > 0).astype(np.uint8) * 255)
     with pytest.raises(ValueError, match=r"one number, above 1, as masks have.*segmentation/ and separation/"):
         checked_annotations(data)
+
+
+def without_cells(annotations):
+    for annotation in annotations:
+        tifffile.imwrite(annotation.labels_path, np.zeros((48, 52), np.uint16))
+
+
+def test_no_cell_at_all_is_refused(data):
+    parts = split_annotations(find_annotations(data), seed=0)
+    check_cells(parts)
+    without_cells(find_annotations(data))
+    with pytest.raises(ValueError, match=r"No image of drawn has a labelled cell: are these the labels\?"):
+        check_cells(parts)
+
+
+def test_no_cell_to_train_on_is_refused(data):
+    parts = split_annotations(find_annotations(data), seed=0)
+    without_cells(parts["train"])
+    with pytest.raises(ValueError, match=r"No training image of drawn has a labelled cell, .*--set seed=N"):
+        check_cells(parts)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SPOIL if kind in FAULTS])

@@ -169,6 +169,19 @@ def test_doubts_are_counted_and_do_not_stop_a_run(data, preset, tmp_path, capsys
     assert "1 x image without cells" in capsys.readouterr().out
 
 
+def test_images_without_a_cell_are_refused_unless_others_have_some(data, few, preset, tmp_path, capsys):
+    """Empty fields teach to find no cell, but alone they give perfect scores."""
+    for folder, seed in ((data, "5"), (tmp_path / "empty", "6")):
+        simulate = ["simulate", "--output", str(folder), "--number", "5", "--size", "64", "--seed", seed, "--empty"]
+        shutil.rmtree(folder, ignore_errors=True)
+        assert main(simulate) == 0
+    capsys.readouterr()
+    empty = [data, tmp_path / "empty"]
+    assert "No image of drawn, empty has a labelled cell" in refused(capsys, empty, tmp_path / "run", preset)
+    assert not (tmp_path / "run").exists()
+    assert train([*empty, few], tmp_path / "run", preset) == 0
+
+
 def test_sizes_that_differ(data, preset, tmp_path, capsys):
     for i in range(6):
         tifffile.imwrite(data / "labels" / f"field{i}.tif", np.zeros((9, 9), np.uint16))
