@@ -29,16 +29,23 @@ def measured(path):
     ]
 
 
-def step_through_deepsplit(cellprofiler, name):
-    """Enter test mode and run DeepSplitSegment: its result and its settings must be seen."""
-    before = cellprofiler.picture(cellprofiler.main, f"{name}_open")
-    cellprofiler.press("F5", "F6")  # test mode begins at the first module after the input modules
-    shown = cellprofiler.wait_for_window("^DeepSplitSegment #5, image cycle #1", 90)
+def step_through_deepsplit(cellprofiler, name, number=5):
+    """Enter test mode and run the modules up to DeepSplitSegment, which has this number: its result must be seen."""
+    # Test mode begins at the first module after the four input modules.
+    cellprofiler.press("F5", *["F6"] * (number - 4))
+    shown = cellprofiler.wait_for_window(f"^DeepSplitSegment #{number}, image cycle #1", 90)
     wait_for(
         "objects in the window of DeepSplitSegment",
         lambda: share_of_colour(cellprofiler.picture(shown, f"{name}_module")) > 0.005,
         20,
     )
+    assert cellprofiler.trouble() == []
+
+
+def step_and_see_settings(cellprofiler, name):
+    """Run DeepSplitSegment, the first module in test mode, whose settings are shown then."""
+    before = cellprofiler.picture(cellprofiler.main, f"{name}_open")
+    step_through_deepsplit(cellprofiler, name)
     cellprofiler.fit()
     settings = cellprofiler.picture(cellprofiler.main, f"{name}_settings")
     assert len(names_of_settings(settings)) > 15
@@ -48,7 +55,7 @@ def step_through_deepsplit(cellprofiler, name):
 
 def test_the_device_can_be_tried(open_example):
     with open_example("cell_shape") as cellprofiler:
-        step_through_deepsplit(cellprofiler, "cell_shape")
+        step_and_see_settings(cellprofiler, "cell_shape")
         # The button is the last of the settings, and its word the last before the help buttons. Where the name of the
         # setting takes two lines, the word stands between them.
         settings = cellprofiler.picture(cellprofiler.main, "cell_shape_settings")
@@ -63,12 +70,12 @@ def test_the_device_can_be_tried(open_example):
 @pytest.mark.parametrize("name", ["compare", "batch"])
 def test_an_example_opens_and_steps(open_example, name):
     with open_example(name) as cellprofiler:
-        step_through_deepsplit(cellprofiler, name)
+        step_and_see_settings(cellprofiler, name)
 
 
 def test_cells_are_offered_for_correction(open_example):
     with open_example("correct_and_train") as cellprofiler:
-        step_through_deepsplit(cellprofiler, "correct_and_train")
+        step_through_deepsplit(cellprofiler, "correct_and_train", number=6)
         before = cellprofiler.windows()
         cellprofiler.press("F6")
         (editor,) = wait_for("the window of EditObjectsManually", lambda: cellprofiler.windows() - before, 30)

@@ -25,12 +25,19 @@ Workspace.interaction_request = answer
 
 
 @pytest.fixture(scope="module")
-def corrected(demo, run_example, annotated, tmp_path_factory):
-    """The output folder, and the labels of each image before the correction."""
+def answering(demo, tmp_path_factory):
+    """The plugins that correct for a person, and the folder with the labels that they were asked about."""
     found = tmp_path_factory.mktemp("found")
     plugins = shutil.copytree(demo.PLUGINS, tmp_path_factory.mktemp("copy") / "plugins")
     with open(plugins / "deepsplitsegment.py", "a", encoding="utf-8") as plugin:
         plugin.write(ANSWER.format(folder=found))
+    return plugins, found
+
+
+@pytest.fixture(scope="module")
+def corrected(answering, run_example, annotated, tmp_path_factory):
+    """The output folder, and the labels of each image before the correction."""
+    plugins, found = answering
     output = tmp_path_factory.mktemp("corrected")
     run_example("correct_and_train", annotated / "images", output, plugins=plugins)
     return output, [np.load(found / f"{number}.npy") for number in (1, 2)]
@@ -62,3 +69,20 @@ def test_training_reads_the_folder(corrected, capsys):
         assert image.shape == labels.shape
         assert labels.max() == before.max() - 2
         assert not ignore.any()
+
+
+def test_an_image_that_cannot_be_saved_stops_the_run_before_it_is_corrected(
+    corrected, answering, demo, annotated, tmp_path
+):
+    """Floats above 1 are no grey values to SaveImages."""
+    plugins, found = answering
+    for path in found.iterdir():
+        path.unlink()
+    (tmp_path / "images").mkdir()
+    image = tifffile.imread(annotated / "images" / "one.tif").astype(np.float32)
+    tifffile.imwrite(tmp_path / "images" / "one.tif", image)
+    pipeline = demo.FOLDER.parent / "correct_and_train" / "correct_and_train.cppipe"
+    demo.run_cellprofiler(tmp_path / "output", tmp_path / "images", pipeline, plugins)
+    log = (tmp_path / "output" / demo.LOG).read_text(encoding="utf-8", errors="replace")
+    assert "Error detected during run of module SaveImages" in log
+    assert list(found.iterdir()) == []
