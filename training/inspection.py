@@ -116,7 +116,8 @@ def _cells(grey: np.ndarray, annotated: Annotated) -> np.ndarray:
     outline = find_boundaries(annotated.labels, mode="inner")
     # Neighbouring numbers are far apart in hue, by the golden ratio; pieces of one cell have one colour.
     values, index = np.unique(annotated.labels[outline], return_inverse=True)
-    colours = [colorsys.hsv_to_rgb(0.618034 * value % 1, 0.9, 1) for value in values]
+    # The hues run from purple over red and green to cyan, without the blue of what nobody annotated.
+    colours = [colorsys.hsv_to_rgb((0.8 + 0.7 * (0.618034 * value % 1)) % 1, 0.9, 1) for value in values]
     panel[outline] = (255 * np.array(colours).reshape(-1, 3))[index].astype(np.uint8)
     return panel
 

@@ -48,6 +48,15 @@ def test_cells_are_outlined_each_in_its_colour(panels):
     assert (cells[500, 500] == np.array(UNKNOWN_COLOUR) * 0.45 // 1).all()
 
 
+def test_no_outline_is_as_blue_as_what_nobody_annotated():
+    labels = np.kron(np.arange(1, 401).reshape(20, 20), np.pad(np.ones((30, 30), int), 1))
+    annotated = Annotated(np.zeros(labels.shape, np.uint16), labels, labels < 0)
+    cells = draw(annotated, make_targets(labels, CONFIG))[:640, :640].astype(int)
+    outlines = cells[has_colour(cells)]
+    assert len(np.unique(outlines, axis=0)) > 50
+    assert np.linalg.norm(outlines - np.array(UNKNOWN_COLOUR), axis=1).min() > 150
+
+
 def test_contact_and_what_is_unknown_are_marked(panels):
     (_, contact, _), targets = panels
     magenta = (contact == (0.45 * np.array(CONTACT_COLOUR)).astype(np.uint8)).all(axis=-1)
