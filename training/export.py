@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def export(
         preprocessing=config.preprocessing,
         splitting=splitting,
         diameter=round(diameter, 1),
-        data=about["data"],
+        data=counted(about["data"], parts),
         known_failures=about.get("known_failures", ""),
         metrics={"test": comparison, "validation_mean_ap": round(mean_ap, 4)},
         training={
@@ -131,6 +132,11 @@ def activation_statistics(model: Model, annotations: Sequence[Annotation]) -> di
 
 def read_about(path: Path) -> dict[str, Any]:
     """Read name, description, data sets and known failures of a card from a JSON file; the last need not be there."""
+    if not path.is_file():
+        raise ValueError(
+            f"There is no file {path}: --about is a JSON file with name, description and data of the model. README.md "
+            "shows one, under 'Train on your own cells'."
+        )
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -146,9 +152,19 @@ def read_about(path: Path) -> dict[str, Any]:
     for key in ("name", "description", "known_failures"):
         if not isinstance(about.get(key, ""), str):
             raise ValueError(f"{path}: {key} is {about[key]!r}, but it must be a text.")
-    if not isinstance(about["data"], list) or not all(isinstance(entry, dict) for entry in about["data"]):
-        raise ValueError(f"{path}: data is {about['data']!r}, but it must be a list of JSON objects, one a data set.")
+    data = about["data"]
+    if not isinstance(data, list) or not data or not all(isinstance(entry, dict) for entry in data):
+        raise ValueError(f"{path}: data is {data!r}, but it must be a list of JSON objects, one for each data set.")
     return about
+
+
+def counted(data: Sequence[dict[str, Any]], parts: Mapping[str, Sequence[Annotation]]) -> list[dict[str, Any]]:
+    """Add the number of images to the data sets that are named as a folder of the run and do not tell it."""
+    n_images = Counter(annotation.name.split("/")[0] for chosen in parts.values() for annotation in chosen)
+    return [
+        {**entry, "images": entry.get("images", n)} if (n := n_images[str(entry.get("name"))]) else entry
+        for entry in data
+    ]
 
 
 def check_output(output: Path, about: Path) -> None:

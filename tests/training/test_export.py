@@ -18,7 +18,7 @@ from deepsplit_core.weights import Model, build_network, read, read_card
 from training.annotations import find_annotations, split_annotations
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.dataset import load_samples
-from training.export import activation_statistics, export, read_about
+from training.export import activation_statistics, counted, export, read_about
 from training.history import make_row
 from training.loop import train
 
@@ -53,7 +53,7 @@ def test_card_tells_the_whole_story(finished, parts, config, tmp_path, capsys):
     path = tmp_path / "drawn.safetensors"
     card = export(finished, parts, ABOUT, path)
     assert read_card(path) == card
-    assert {key: getattr(card, key) for key in ABOUT} == ABOUT
+    assert {key: getattr(card, key) for key in ABOUT} == {**ABOUT, "data": [{**ABOUT["data"][0], "images": 6}]}
     assert (card.network, card.preprocessing) == (config.network, config.preprocessing)
     assert card.diameter == pytest.approx(14, abs=2)  # discs of radius 7, 7 and 8
     assert set(card.metrics["test"]["drawn"]) >= {"segmentation alone", "with the separation decoder"}
@@ -231,8 +231,20 @@ def test_about_is_complete_or_refused(tmp_path):
         read_about(path)
 
 
+def test_about_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"no file .*about\.json: --about is a JSON file with name.* README\.md"):
+        read_about(tmp_path / "about.json")
+
+
+def test_images_are_counted_in_the_folders_that_are_named(parts):
+    """A number that is given stays: of data that weights learned before, only the author knows it."""
+    data = [{"name": "drawn"}, {"name": "drawn", "images": 9}, {"name": "before", "images": 7}, {"licence": "CC0"}]
+    assert counted(data, parts) == [{"name": "drawn", "images": 6}, *data[1:]]
+
+
 @pytest.mark.parametrize(
-    ("key", "value"), [("name", 1), ("description", None), ("known_failures", []), ("data", {}), ("data", ["drawn"])]
+    ("key", "value"),
+    [("name", 1), ("description", None), ("known_failures", []), ("data", {}), ("data", ["drawn"]), ("data", [])],
 )
 def test_about_has_what_a_card_takes(tmp_path, key, value):
     path = tmp_path / "about.json"
