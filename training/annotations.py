@@ -1,7 +1,8 @@
 """Annotated images on disk: a folder with `images/` and one of three forms of labels, joined by the files' names.
 
-`labels/NAME.tif` is a label image, `labels/NAME/*.png` one mask for each cell, and `segmentation/NAME.tif` with
-`separation/NAME.tif` the paper's two reference masks. `ignore/NAME.tif` (nonzero) may mark what nobody annotated.
+`labels/NAME.tif` is a label image, or `labels/NAME_labels.tif`, as `deepsplit segment` writes it; `labels/NAME/*.png`
+is one mask for each cell; `segmentation/NAME.tif` with `separation/NAME.tif` are the paper's two reference masks.
+`ignore/NAME.tif` (nonzero) may mark what nobody annotated.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .problems import (
     NO_IMAGE_OF_IGNORE,
     NO_LABELS,
     NOT_A_MASK,
+    NOT_FINITE,
     NOT_GREY,
     SIZES,
     TWICE,
@@ -79,6 +81,12 @@ class Annotation:
     def read_image(self) -> np.ndarray:
         """Read the image and check that it is grey: (Y, X)."""
         image = read_file(self.image_path)
+        if image.ndim == 2 and image.dtype.kind == "f" and not np.isfinite(image).all():
+            raise AnnotationError(
+                NOT_FINITE,
+                f"{self.image_path} holds NaN or infinity, but grey values are finite: put another value there, and "
+                "mark these pixels in ignore/.",
+            )
         try:
             return check_image(image)
         except ValueError as error:
@@ -143,6 +151,9 @@ def list_folder(folder: Path) -> tuple[list[Annotation], list[Problem]]:
     """
     kinds = _kinds_of_labels(folder)
     found = {kind: _files_by_name(folder / kind) for kind in ("images", *kinds, "ignore")}
+    for name in found["images"]:  # `deepsplit segment` writes the labels of NAME as NAME_labels
+        if f"{name}_labels" in found.get("labels", {}) and f"{name}_labels" not in found["images"]:
+            found["labels"].setdefault(name, []).extend(found["labels"].pop(f"{name}_labels"))
     twice = {name for files in found.values() for name, paths in files.items() if len(paths) > 1}
     problems = [
         Problem(TWICE, name, ", ".join(f"{kind}/{path.name}" for kind in found for path in found[kind].get(name, [])))

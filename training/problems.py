@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ TWICE = "several files of one name"
 UNREADABLE = "file that cannot be read"
 COLOUR = "colour image"
 NOT_GREY = "image that is not grey and 2-D"
+NOT_FINITE = "image with NaN or infinity"
 CONSTANT = "image of one grey value"
 NOT_LABELS = "labels that are no label image"
 NOT_A_MASK = "mask that is no mask"
@@ -23,6 +25,7 @@ PIECES = "label in several pieces"
 BINARY = "labels of one number above 1, as a mask has"
 OVERLAP = "masks that overlap"
 EMPTY_MASK = "mask without pixels"
+COPY = "image that is there twice"
 LOST = "contact that reaches no cell"
 
 # Training refuses images with a fault. In order of the report; the text says what a repair does.
@@ -34,6 +37,7 @@ FAULTS = {
     UNREADABLE: "left out",
     COLOUR: "made grey by luminance if all images of the folder are in colour, else left out",
     NOT_GREY: "left out",
+    NOT_FINITE: "left out",
     CONSTANT: "left out",
     NOT_LABELS: "read where they are whole numbers or equal channels, else left out",
     NOT_A_MASK: "left out",
@@ -47,6 +51,7 @@ DOUBTS = {
     BINARY: "as label in several pieces",
     OVERLAP: "common pixels go to the smallest mask",
     EMPTY_MASK: "no cell comes of it",
+    COPY: "left out, all but the first",
     LOST: "becomes background",
 }
 
@@ -73,12 +78,27 @@ def faults_in(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def describe(problems: Iterable[Problem]) -> list[str]:
-    """Return a line for each kind of problem, or of repair: how many, and every one by its name."""
+    """Return a line for each kind of problem, or of repair: how many, and every one by its name.
+
+    What is said of several, alike but for their names, is said once.
+    """
     by_kind: dict[str, dict[str, list[str]]] = {}
     for kind, name, detail in problems:
         by_kind.setdefault(kind, {}).setdefault(name, []).append(detail)
     lines = []
     for kind, by_name in by_kind.items():
-        names = [name + (f" ({'; '.join(details)})" if any(details) else "") for name, details in by_name.items()]
-        lines.append(f"{sum(map(len, by_name.values()))} x {kind}: {', '.join(names)}")
+        alike: dict[str, list[str]] = {}
+        for name, details in by_name.items():
+            alike.setdefault(_without_name("; ".join(filter(None, details)), name), []).append(name)
+        groups = []
+        for text, names in alike.items():
+            own = f"each: {text}" if len(names) > 1 else "; ".join(filter(None, by_name[names[0]]))
+            groups.append(", ".join(names) + (f" ({own})" if text else ""))
+        lines.append(f"{sum(map(len, by_name.values()))} x {kind}: {', '.join(groups)}")
     return lines
+
+
+def _without_name(text: str, name: str) -> str:
+    """Put NAME for the name of an image's own files."""
+    stem = re.escape(name.rsplit("/", 1)[-1])
+    return re.sub(rf"(?<![^\s/\\]){stem}(?=(_labels)?[./\\])", "NAME", text)

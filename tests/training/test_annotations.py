@@ -105,6 +105,30 @@ def test_image_with_one_of_two_reference_masks_has_no_labels(data):
         find_annotations(data)
 
 
+def test_labels_may_be_named_as_deepsplit_writes_them(data):
+    before = [annotation.read().labels for annotation in find_annotations(data)]
+    (data / "labels" / "field3.tif").rename(data / "labels" / "field3_labels.tif")
+    found = find_annotations(data)
+    assert [annotation.name for annotation in found] == [f"drawn/field{i}" for i in range(6)]
+    assert all(np.array_equal(annotation.read().labels, labels) for annotation, labels in zip(found, before))
+
+
+def test_labels_of_both_names_are_refused(data):
+    shutil.copy(data / "labels" / "field5.tif", data / "labels" / "field5_labels.tif")
+    with pytest.raises(
+        ValueError, match=r"several files of one name: field5 \(.*/field5.tif, labels/field5_labels.tif"
+    ):
+        find_annotations(data)
+
+
+def test_an_image_whose_own_name_ends_in_labels_keeps_its_labels(data):
+    for kind in ("images", "labels"):
+        (data / kind / "field3.tif").rename(data / kind / "field2_labels.tif")
+    found = {annotation.name: annotation.labels_path.name for annotation in find_annotations(data)}
+    assert found["drawn/field2"] == "field2.tif"
+    assert found["drawn/field2_labels"] == "field2_labels.tif"
+
+
 def test_two_forms_of_labels_in_one_folder_are_refused(data):
     shutil.copytree(data / "labels", data / "spare")
     as_reference_masks(data)

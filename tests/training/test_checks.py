@@ -12,7 +12,8 @@ from training.problems import DOUBTS, FAULTS, Problem, describe
 SPOIL = {
     "file that cannot be read": ("images", None),
     "colour image": ("images", np.arange(48 * 52 * 3).reshape(48, 52, 3).astype(np.uint8)),
-    "image that is not grey and 2-D": ("images", np.full((48, 52), np.nan, np.float32)),
+    "image that is not grey and 2-D": ("images", np.arange(48 * 52 * 2).reshape(2, 48, 52).astype(np.uint16)),
+    "image with NaN or infinity": ("images", np.full((48, 52), np.nan, np.float32)),
     "image of one grey value": ("images", np.full((48, 52), 7, np.uint16)),
     "labels that are no label image": ("labels", np.full((48, 52), 0.5, np.float32)),
     "sizes that differ": ("labels", np.ones((52, 48), np.uint16)),
@@ -112,3 +113,23 @@ def test_pieces_are_counted_by_label(labels, n_pieces):
 def test_report_counts_and_names_all():
     problems = [Problem("a", "one", "x"), Problem("b", "two"), Problem("a", "one", "y"), Problem("a", "three")]
     assert describe(problems) == ["3 x a: one (x; y), three", "1 x b: two"]
+
+
+def test_report_says_once_what_is_alike_but_for_names():
+    problems = [
+        Problem("a", "drawn/1", "/drawn/1.tif is of shape (11, 1), not as 1.tif."),
+        Problem("a", "drawn/2", "/drawn/2.tif is of shape (11, 1), not as 2.tif."),
+        Problem("a", "drawn/3", "/drawn/3.tif is of shape (12, 1), not as 3.tif."),
+    ]
+    assert describe(problems) == [
+        "3 x a: drawn/1, drawn/2 (each: /drawn/NAME.tif is of shape (11, 1), not as NAME.tif.), "
+        "drawn/3 (/drawn/3.tif is of shape (12, 1), not as 3.tif.)"
+    ]
+
+
+def test_colour_images_are_named_after_one_sentence(data):
+    for name in ("field1", "field4"):
+        spoil(data, "colour image", name)
+    with pytest.raises(ValueError, match=r"2 x colour image: drawn/field1, drawn/field4 \(each: ") as error:
+        checked_annotations(data)
+    assert str(error.value).count("3 colour channels") == 1
