@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shlex
@@ -17,6 +16,7 @@ from deepsplit_core.images import with_replacement
 from .annotations import Annotation, find_annotations, split_annotations
 from .checks import check_cells, checked_annotations
 from .config import TrainConfig, differences
+from .copies import check_parts_differ
 from .distributed import check_batch, is_first, joined, n_processes, program
 from .settings import read_config
 from .stopping import Stopped, stoppable
@@ -36,9 +36,19 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"\nStopped ({stop}). {_how_to_go_on(options)}", file=sys.stderr)
         return stop.exit_code
     except (OSError, ValueError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_reason(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _reason(error: Exception) -> str:
+    """Say what is wrong; where the system refused a file, it says itself no more than its number and name."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return (
+            f"{error.filename} could not be read or written ({error.strerror}): give a path where you may read and "
+            "write, with room in it."
+        )
+    return str(error)
 
 
 def _how_to_go_on(options: argparse.Namespace) -> str:
@@ -66,22 +76,8 @@ def divide(folders: list[Path], seed: int) -> dict[str, list[Annotation]]:
         for part, chosen in split_annotations(checked_annotations(folder), seed).items():
             parts[part] += chosen
     check_cells(parts)
-    _check_that_parts_differ(parts)
+    check_parts_differ(parts)
     return parts
-
-
-def _check_that_parts_differ(parts: dict[str, list[Annotation]]) -> None:
-    """Raise ValueError where one image lies in two parts, under two names: its scores would be too good."""
-    seen: dict[bytes, tuple[str, str]] = {}
-    for part, chosen in parts.items():
-        for annotation in chosen:
-            digest = hashlib.sha256(annotation.image_path.read_bytes()).digest()
-            other_part, other = seen.setdefault(digest, (part, annotation.name))
-            if other_part != part:
-                raise ValueError(
-                    f"{other} and {annotation.name} are one image, but would be for {other_part} and {part}: what was "
-                    "learned would be tested. Remove one of them."
-                )
 
 
 def read_split(run: Path) -> dict[str, list[Annotation]]:
@@ -172,7 +168,9 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
     try:
         train(training, validation, config, run, options.resume, str(device))
     except OSError as error:  # a full disk, above all
-        raise OSError(f"{error} Once it is mended, go on with --resume from the last complete epoch.") from error
+        raise OSError(
+            f"{_reason(error)} Once it is mended, go on with --resume from the last complete epoch."
+        ) from error
 
 
 def _check_same_run(run: Path, config: TrainConfig, split: dict[str, list[str]]) -> None:

@@ -13,9 +13,10 @@ from deepsplit_core.images import with_replacement, write_labels
 
 from .annotations import Annotated, Annotation, list_folder
 from .checks import examine
+from .copies import digest
 from .dataset import cell_diameters
 from .label_forms import read_file
-from .problems import DOUBTS, FAULTS, AnnotationError, Problem, describe, faults_in
+from .problems import COPY, DOUBTS, FAULTS, AnnotationError, Problem, describe, faults_in
 from .repair import mend
 
 # Half of the pixels at most 2 away: each pair of pixels is seen from one of its two sides.
@@ -32,6 +33,7 @@ class Survey:
     n_touching: int = 0
     n_ignored: int = 0
     problems: list[Problem] = field(default_factory=list)
+    digests: dict[str, bytes] = field(default_factory=dict)
 
     def row(self) -> list[str]:
         """Return the folder's row of the table."""
@@ -71,12 +73,23 @@ def survey(folder: Path) -> Survey:
         result.problems += more
         if found is None:
             continue
+        result.digests[annotation.name] = digest(found.image)
         result.shapes.append(found.labels.shape)
         if found.labels.any():
             result.diameters.append(cell_diameters([found.labels]))
         result.n_touching += len(touching_pairs(found.labels))
         result.n_ignored += int(found.ignore.sum())
     return result
+
+
+def add_copies(surveys: Sequence[Survey]) -> None:
+    """Add to the problems of each folder its images that are there already, in it or in an earlier folder."""
+    first: dict[bytes, str] = {}
+    for found in surveys:
+        for name, of_image in found.digests.items():
+            earlier = first.setdefault(of_image, name)
+            if earlier != name:
+                found.problems.append(Problem(COPY, name, f"as {earlier}"))
 
 
 def touching_pairs(labels: np.ndarray) -> np.ndarray:
@@ -91,7 +104,7 @@ def touching_pairs(labels: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate(pairs), axis=0)
 
 
-def write_copy(folder: Path, output: Path, repair: bool) -> list[Problem]:
+def write_copy(folder: Path, output: Path, repair: bool, written: dict[bytes, str]) -> list[Problem]:
     """Write a folder's annotated images as images/, labels/ and, where pixels are ignored, ignore/, all TIFF.
 
     Parameters
@@ -99,6 +112,8 @@ def write_copy(folder: Path, output: Path, repair: bool) -> list[Problem]:
     folder, output : Path
     repair : bool
         Mend what can be mended and leave out the rest. Without it the folder must have no fault.
+    written : dict
+        The images that a repair has written by now, of other folders too: digest and name. Those of this one are added.
 
     Returns
     -------
@@ -112,6 +127,10 @@ def write_copy(folder: Path, output: Path, repair: bool) -> list[Problem]:
     all_in_colour = repair and not any(is_grey(annotation) for annotation in annotations)
     for annotation in annotations:
         found, more = mend(annotation, all_in_colour) if repair else (annotation.read(), [])
+        if repair and found is not None:
+            earlier = written.setdefault(digest(found.image), annotation.name)
+            if earlier != annotation.name:
+                found, more = None, [Problem(f"left out, {COPY}", annotation.name, f"as {earlier}")]
         deeds += more
         if found is not None:
             write_annotated(output, annotation.name.split("/", 1)[1], found)
@@ -139,11 +158,12 @@ def prepare(folders: Sequence[Path], output: Path | None, repair: bool, strict: 
     Raises
     ------
     ValueError
-        Faults are left, or with `strict` doubts, that no repair was asked for.
+        Faults are left, or with `strict` doubts, that no repair was asked for; or a repair left nothing of a folder.
     """
     if repair and output is None:
         raise ValueError("--repair changes no file of yours, it writes a clean copy: say where by --output DIR.")
     surveys = [survey(folder) for folder in folders]
+    add_copies(surveys)
     print(as_table(surveys))
     for found in surveys:
         for line in describe(sorted(found.problems)):
@@ -152,18 +172,22 @@ def prepare(folders: Sequence[Path], output: Path | None, repair: bool, strict: 
     bad = [p for found in surveys for p in (found.problems if strict else faults_in(found.problems))]
     if bad and not repair:
         raise ValueError(f"{len(bad)} problems are to be mended: by hand, or by --repair --output DIR.")
-    if output is not None:
-        copies = [_copy(folder, output / folder.name, repair) for folder in folders]
-        print(f"\n{as_table(copies)}")
-
-
-def _copy(folder: Path, output: Path, repair: bool) -> Survey:
-    print(f"\n{folder} -> {output}")
-    for line in describe(write_copy(folder, output, repair)):
-        print(f"  {line}")
-    if not (output / "images").is_dir():
-        raise ValueError(f"Nothing of {folder} is left after the repair: see above what is wrong with its images.")
-    return survey(output)
+    if output is None:
+        return
+    written: dict[bytes, str] = {}
+    copies, lost = [], []
+    for folder in folders:
+        print(f"\n{folder} -> {output / folder.name}")
+        for line in describe(write_copy(folder, output / folder.name, repair, written)):
+            print(f"  {line}")
+        if (output / folder.name / "images").is_dir():
+            copies.append(survey(output / folder.name))
+        else:
+            lost.append(str(folder))
+    add_copies(copies)
+    print(f"\n{as_table(copies)}")
+    if lost:
+        raise ValueError(f"Nothing of {', '.join(lost)} is left after the repair: see above what is wrong there.")
 
 
 def as_table(surveys: Sequence[Survey]) -> str:

@@ -157,7 +157,7 @@ def test_everything_that_is_wrong_is_said_at_once(data, preset, tmp_path, capsys
         data / "images" / "field5.tif", np.arange(7488).reshape(48, 52, 3).astype(np.uint8), photometric="rgb"
     )
     line = refused(capsys, data, tmp_path / "run", preset)
-    assert "2 x sizes that differ: drawn/field1 (" in line
+    assert "2 x sizes that differ: drawn/field1, drawn/field3 (each: " in line
     assert "1 x colour image: drawn/field5 (" in line
     assert "prepare --repair" in line
     assert not (tmp_path / "run").exists()
@@ -328,3 +328,31 @@ def test_image_that_is_gone_is_named(data, preset, tmp_path, wired_weights, caps
     for part in ("train", "validation", "test"):
         assert main(["evaluate", str(tmp_path / "run"), "--model", str(wired_weights), "--part", part]) == 1
         assert "field3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "inspect", "prepare", "simulate"])
+def test_what_could_not_be_written_is_said_with_what_to_do(data, preset, tmp_path, capsys, command):
+    """A file stands where a folder is to be made."""
+    (tmp_path / "file").write_text("")
+    options = {
+        "train": ["--data", str(data), "--preset", str(preset), "--device", "cpu"],
+        "inspect": ["--data", str(data), "--preset", str(preset)],
+        "prepare": ["--data", str(data)],
+        "simulate": ["--number", "1", "--size", "64"],
+    }
+    assert main([command, *options[command], "--output", str(tmp_path / "file" / "out")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path / 'file'}")
+    assert line.endswith(
+        "could not be read or written (Not a directory): give a path where you may read and write, with room in it."
+    )
+
+
+def test_a_run_that_could_not_be_written_says_how_to_go_on(data, preset, tmp_path, capsys, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "runs/metrics.csv")
+
+    monkeypatch.setattr("training.loop.train", refuse)
+    line = refused(capsys, data, tmp_path / "run", preset)
+    assert line.startswith("error: runs/metrics.csv could not be read or written (Permission denied): give a path")
+    assert line.endswith("go on with --resume from the last complete epoch.")

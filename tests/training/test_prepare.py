@@ -195,11 +195,43 @@ def test_nothing_is_written_over(data, arguments, capsys):
     assert "--output" in (error := capsys.readouterr().err) or "holds images already" in error
 
 
-def test_folder_of_which_nothing_is_left(data, tmp_path, capsys):
-    for path in (data / "labels").iterdir():
-        tifffile.imwrite(path, np.ones((9, 9), np.uint16))
-    assert prepare(data, "--output", tmp_path / "clean", "--repair") == 1
-    assert "Nothing of" in capsys.readouterr().err
+def test_folders_of_which_nothing_is_left_are_named_after_the_others_were_written(data, few, tmp_path, capsys):
+    shutil.copytree(data, tmp_path / "more")
+    for folder in (data, tmp_path / "more"):
+        for path in (folder / "labels").iterdir():
+            tifffile.imwrite(path, np.ones((9, 9), np.uint16))
+    assert prepare(data, few, tmp_path / "more", "--output", tmp_path / "clean", "--repair") == 1
+    captured = capsys.readouterr()
+    assert f"Nothing of {data}, {tmp_path / 'more'} is left after the repair" in captured.err
+    assert [row[:2] for row in table(captured.out)] == [["few", "5"]]
+    assert len(find_annotations(tmp_path / "clean" / "few")) == 5
+
+
+# Copies of one image
+
+
+def test_images_that_are_there_twice_are_named_and_left_out(data, few, tmp_path, capsys):
+    """In other folders too: the five fields of the second are the first five of the first."""
+    for kind in ("images", "labels"):
+        shutil.copy(data / kind / "field5.tif", data / kind / "field7.tif")
+    assert prepare(data, few) == 0
+    output = capsys.readouterr().out
+    assert "1 x image that is there twice: drawn/field7 (as drawn/field5)" in output
+    assert "5 x image that is there twice: few/field0 (as drawn/field0), few/field1 (as drawn/field1)" in output
+    assert [row[-1] for row in table(output)] == ["0 + 1", "0 + 5"]
+    tifffile.imwrite(few / "images" / "own.tif", np.eye(48, 52, dtype=np.uint16))
+    tifffile.imwrite(few / "labels" / "own.tif", np.eye(48, 52, dtype=np.uint16))
+    assert prepare(data, few, "--output", tmp_path / "clean", "--repair") == 0
+    assert "1 x left out, image that is there twice: drawn/field7 (as drawn/field5)" in capsys.readouterr().out
+    names = [a.name for folder in ("drawn", "few") for a in find_annotations(tmp_path / "clean" / folder)]
+    assert names == [*(f"drawn/field{i}" for i in range(6)), "few/own"]
+
+
+def test_of_two_copies_the_one_that_can_be_used_is_kept(data, tmp_path):
+    for kind in ("images", "labels"):
+        shutil.copy(data / kind / "field5.tif", data / kind / "field7.tif")
+    tifffile.imwrite(data / "labels" / "field5.tif", np.zeros((48, 52), np.uint16))
+    assert "field7" in repaired(data, tmp_path)
 
 
 # Single repairs
