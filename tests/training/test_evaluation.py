@@ -155,6 +155,15 @@ def test_tuning_finds_thresholds_that_part_the_cells():
     assert chosen.segmentation_threshold > 0.75
 
 
+def test_a_false_cell_in_an_empty_field_does_not_choose_the_thresholds():
+    """The cell of one image is as faint as noise in an empty one of another set: finding it is worth the false cell."""
+    faint = perfect_probabilities(PAIR) * np.array([0.55, 1])[:, None, None].astype(np.float32)
+    image = predicted(probabilities=faint)
+    empty = image._replace(name="fields/a", labels=np.zeros_like(PAIR))
+    chosen, mean_ap = tune([image, empty], diameter=24)
+    assert mean_ap == 1 and chosen.segmentation_threshold <= 0.55
+
+
 def test_tuning_counts_data_sets_alike():
     """Nine images of one set without a cell that could be found, one of another: the mean of the two sets is 1/2."""
     blind = np.zeros((2, *PAIR.shape), np.float32)
