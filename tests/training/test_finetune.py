@@ -118,7 +118,7 @@ def test_five_images_do(few, tmp_path, tiny_weights):
     best = read_checkpoint(run / "checkpoint.pt")["best"]
     assert all(torch.allclose(best[name], value, rtol=0, atol=1e-5) for name, value in start.items())
     about = tmp_path / "about.json"
-    about.write_text(json.dumps({"name": "few", "description": "Few", "data": []}))
+    about.write_text(json.dumps({"name": "few", "description": "Few", "data": [{"name": "few"}]}))
     assert main(["export", str(run), "--about", str(about), "--output", str(weights)]) == 0
     # A name may mean another file tomorrow.
     for origin in (json.loads((run / "config.json").read_text()), read_card(weights).training):
