@@ -201,8 +201,8 @@ cells of the size that it was trained on, and the objects come back at full size
 
 The default, 0, leaves the image as it is, and looks again if the typical cell that was found is more than twice as
 large as those of the training images. A model whose page says that it estimates the diameter looks again unless the
-cells are within a quarter of its own diameter. Enter the diameter to have all images treated alike, if your cells are less than half as large as the
-model's, or to save that time.
+cells are within a quarter of its own diameter. Enter the diameter to have all images treated alike, if your cells are
+less than half as large as the model's, or to save that time.
 """,
         )
         self.use_model_thresholds = Binary(

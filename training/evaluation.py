@@ -222,6 +222,6 @@ def tune_for_sizes_found(
 
 
 def _mean_ap(predicted: Sequence[Predicted], config: SplittingConfig) -> float:
-    # Of a set without cells AP is 1, or 0 from the first false one on: it would count as much as all outlines of another.
+    # Of a set without cells AP is 1, or 0 from the first false one on, which would count as much as all of another set.
     sets = [images for images in by_folder(predicted).values() if any(image.labels.any() for image in images)]
     return float(np.mean([score(images, config).ap for images in sets]))
