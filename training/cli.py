@@ -64,6 +64,14 @@ def _how_to_go_on(options: argparse.Namespace) -> str:
     return f"{options.output} holds the last complete epoch. Go on with: {program()} {command}"
 
 
+def share(text: str) -> float:
+    """Return a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is given, but a share is 0 to 1")
+    return value
+
+
 def named_folder(text: str) -> Path:
     """Return a folder by its whole path, so that "." has a name; a link keeps its own, by which images are known."""
     return Path(os.path.abspath(text))
@@ -213,7 +221,7 @@ def _export(options: argparse.Namespace) -> None:
     check_output(options.output, options.about)
     parts = read_split(options.run)
     check_same_data(options.run / "config.json", parts)
-    export(options.run, parts, about, options.output, options.one_pass, options.last)
+    export(options.run, parts, about, options.output, options.one_pass, options.last, options.start_share)
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -303,6 +311,13 @@ def _parser() -> argparse.ArgumentParser:
         "metrics.csv are of another pair, the segmentation of stage 1 with the separation of stage 2",
     )
     command.add_argument("--last", action="store_true", help="take the last epoch, not the best one")
+    command.add_argument(
+        "--start-share",
+        type=share,
+        default=0.0,
+        metavar="S",
+        help="mix in that share, 0 to 1, of the weights that the run started from, so that less is forgotten",
+    )
     command.set_defaults(run_command=_export)
 
     command = commands.add_parser("evaluate", help="score a weights file on images of a run")

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from deepsplit_core.config import SplittingConfig
 from deepsplit_core.images import with_replacement
 from deepsplit_core.quantisation import is_statistic, observed
-from deepsplit_core.weights import Card, Model, write
+from deepsplit_core.weights import Card, Model, find, fingerprint, read, write
 
 from .annotations import Annotation
 from .checkpoint import read_checkpoint
@@ -38,6 +39,7 @@ def export(
     output: Path,
     one_pass: bool = False,
     last: bool = False,
+    start_share: float = 0.0,
 ) -> Card:
     """Write the weights file of a finished run.
 
@@ -58,6 +60,9 @@ def export(
     last : bool
         Take the weights of the last epoch, not those of the best one (`history.is_best`): on few validation images
         the best one is chance, and the last ones, of a learning rate that fell to zero, differ little.
+    start_share : float
+        Mix that share, 0 to 1, of the weights that the run started from into its own (Wortsman et al. 2022,
+        arXiv:2109.01903): what a short run on new images learned is kept for the most part, and less is forgotten.
     """
     state = read_checkpoint(run / "checkpoint.pt")
     config = TrainConfig.from_dict(state["config"])
@@ -73,6 +78,8 @@ def export(
     epoch = "last" if last else "best"
     weights = state["network" if last else "best"]
     tensors = {n: v for n, v in weights.items() if not (one_pass and n.startswith("segmentation."))}
+    if start_share:
+        tensors = mixed_with_start(tensors, config.start_from, origin.get("start_from_sha256", ""), start_share)
     n_passes = 2 if any(name.startswith("segmentation.") for name in tensors) else 1
     architecture = dataclasses.replace(config.network, passes=n_passes)
     of_training = [annotation.read().labels for annotation in parts["train"]]
@@ -104,7 +111,7 @@ def export(
             "images": {part: len(annotations) for part, annotations in parts.items()},
             "stage": state["stage"],
             "epochs": n_done,
-            "weights": f"of the {epoch} epoch",
+            "weights": f"of the {epoch} epoch" + (f", {start_share:g} of those it started from" if start_share else ""),
             "versions": versions(),
         },
     )
@@ -112,6 +119,22 @@ def export(
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
     with_replacement(output.with_suffix(".json"), lambda part: part.write_text(card.to_json(), encoding="utf-8"))
     return card
+
+
+def mixed_with_start(tensors: dict[str, Tensor], start_from: str, sha256: str, share: float) -> dict[str, Tensor]:
+    """Mix weights with a share of those that the run started from, whose file has to be the same still."""
+    if not start_from or fingerprint(start_from) != sha256:
+        raise ValueError(
+            f"--start-share needs the weights that the run started from, but {start_from or 'it started from none'}"
+            f"{' is another file now' if start_from else ''}: give that file back, or leave --start-share out."
+        )
+    _, start = read(find(start_from))
+    if not set(tensors) <= set(start):
+        raise ValueError(f"{start_from} has not all weights of the run: without --one-pass nothing can be mixed.")
+    return {
+        name: torch.lerp(tensor.float(), start[name].float(), share).to(tensor.dtype)
+        for name, tensor in tensors.items()
+    }
 
 
 def activation_statistics(model: Model, annotations: Sequence[Annotation]) -> dict[str, Tensor]:

@@ -14,11 +14,12 @@ from deepsplit_core.inference import predict
 from deepsplit_core.metrics import Scores
 from deepsplit_core.preprocessing import preprocess
 from deepsplit_core.quantisation import is_statistic
-from deepsplit_core.weights import Model, build_network, read, read_card
+from deepsplit_core.weights import Model, build_network, fingerprint, read, read_card
 from training.annotations import find_annotations, split_annotations
 from training.checkpoint import Checkpoint, read_checkpoint
+from training.cli import main
 from training.dataset import load_samples
-from training.export import activation_statistics, counted, export, read_about
+from training.export import activation_statistics, counted, export, mixed_with_start, read_about
 from training.history import make_row
 from training.loop import train
 
@@ -47,6 +48,34 @@ def train_run(tmp_path, parts, config):
     run.mkdir()
     train(*(load_samples(parts[part], config) for part in ("train", "validation")), config, run, False)
     return run
+
+
+def test_weights_are_mixed_with_those_that_the_run_started_from(tiny_weights):
+    start = read(tiny_weights)[1]
+    own = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in start.items()}
+    mixed = mixed_with_start(own, str(tiny_weights), fingerprint(str(tiny_weights)), 0.75)
+    assert set(mixed) == set(own)
+    for name, tensor in mixed.items():
+        assert tensor.dtype == own[name].dtype
+        expected = start[name] + 0.25 if tensor.is_floating_point() else start[name]
+        assert torch.allclose(tensor, expected, atol=1e-3)
+    with pytest.raises(ValueError, match="tiny.safetensors is another file now"):
+        mixed_with_start(own, str(tiny_weights), "0" * 64, 0.75)
+    with pytest.raises(ValueError, match="it started from none"):
+        mixed_with_start(own, "", "", 0.75)
+    with pytest.raises(ValueError, match="has not all weights of the run"):
+        mixed_with_start({**own, "more": torch.zeros(1)}, str(tiny_weights), fingerprint(str(tiny_weights)), 0.75)
+
+
+@pytest.mark.parametrize(("share", "is_right"), [("0.5", True), ("1.5", False), ("-0.1", False), ("half", False)])
+def test_a_share_is_from_0_to_1(share, is_right, tmp_path, capsys):
+    command = ["export", str(tmp_path), "--about", "a.json", "--output", "w.safetensors", "--start-share", share]
+    if is_right:
+        assert main(command) == 1  # there is no run
+    else:
+        with pytest.raises(SystemExit):
+            main(command)
+        assert "--start-share" in capsys.readouterr().err
 
 
 def test_card_tells_the_whole_story(finished, parts, config, tmp_path, capsys):
