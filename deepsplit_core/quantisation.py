@@ -74,12 +74,13 @@ def observed(network: UNet) -> Iterator[None]:
     for all.
     """
     add_statistics(network)
-    largest: dict[tuple[nn.Module, str], list[Tensor]] = defaultdict(list)
-    mean: dict[tuple[nn.Module, str], list[Tensor]] = defaultdict(list)
+    # Numbers of Python's: small tensors, kept between feature maps that come and go, would hold all memory around them.
+    largest: dict[tuple[nn.Module, str], list[list[float]]] = defaultdict(list)
+    mean: dict[tuple[nn.Module, str], list[list[float]]] = defaultdict(list)
 
     def note(module: nn.Module, name: str, *maps: Tensor) -> None:
-        largest[module, name].append(torch.cat([part.detach().amax(dim=(2, 3)) for part in maps], dim=1))
-        mean[module, name].append(torch.cat([part.detach().mean(dim=(2, 3)) for part in maps], dim=1))
+        largest[module, name] += torch.cat([part.detach().amax(dim=(2, 3)) for part in maps], dim=1).tolist()
+        mean[module, name] += torch.cat([part.detach().mean(dim=(2, 3)) for part in maps], dim=1).tolist()
 
     hooks = []
     for module in _units(network).values():
@@ -96,8 +97,8 @@ def observed(network: UNet) -> Iterator[None]:
         for hook in hooks:
             hook.remove()
     for module, name in largest:
-        module.get_buffer(LARGEST + name).copy_(torch.cat(largest[module, name]).quantile(SHARE, dim=0))
-        module.get_buffer(MEAN + name).copy_(torch.cat(mean[module, name]).mean(dim=0))
+        module.get_buffer(LARGEST + name).copy_(torch.tensor(largest[module, name]).quantile(SHARE, dim=0))
+        module.get_buffer(MEAN + name).copy_(torch.tensor(mean[module, name]).mean(dim=0))
 
 
 def quantise(network: UNet) -> UNet:
