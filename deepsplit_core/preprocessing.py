@@ -8,7 +8,7 @@ import numpy as np
 
 from .config import PreprocessingConfig
 
-_CHANNELS = (2, 3, 4)  # grey and opacity, colours, colours and opacity
+_COLOUR_CHANNELS = (3, 4)
 
 
 def check_image(image: np.ndarray) -> np.ndarray:
@@ -17,7 +17,7 @@ def check_image(image: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     image : (Y, X) array of any integer, float or bool type
-        Or (Y, X, 3), where three equal channels are a grey image stored as a colour one; (Y, X, 2 or 4): with opacity.
+        Or (Y, X, 3 or 4), where three equal channels are a grey image stored as a colour one, and a fourth is opacity.
 
     Returns
     -------
@@ -33,11 +33,10 @@ def check_image(image: np.ndarray) -> np.ndarray:
         raise ValueError(f"The image is the text {str(image)[:80]!r}: read the file first (`skimage.io.imread`).")
     if image.dtype.kind not in "buif":
         raise ValueError(f"The image has values of type {image.dtype}, but integers, floats or bools are needed.")
-    has_channels = image.ndim == 3 and image.shape[-1] in _CHANNELS
-    n_colours = image.shape[-1] - (image.shape[-1] in (2, 4)) if has_channels else 0
-    if has_channels and image.size and (image[..., 1:n_colours] == image[..., :1]).all():
+    is_colour = image.ndim == 3 and image.shape[-1] in _COLOUR_CHANNELS
+    if is_colour and image.size and (image[..., 1:3] == image[..., :1]).all():
         image = image[..., 0]
-    elif has_channels:
+    elif is_colour:
         raise ValueError(
             f"The image has {image.shape[-1]} colour channels (shape {image.shape}), but one grey channel (Y, X) is "
             "needed: convert it to grey (ColorToGray in CellProfiler) or choose the channel of the cells."
