@@ -1,7 +1,5 @@
 """``python -m deepsplit_core``, the same as ``deepsplit``."""
 
-import sys
+from .cli import program
 
-from .cli import main
-
-sys.exit(main())
+program()

@@ -39,6 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def program() -> None:
+    """Be the program `deepsplit`: everything is written and closed when `main` returns, so that it ends at once.
+
+    Python would take torch down piece by piece, which takes most of a second.
+    """
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _reader_has_gone() -> bool:
     """Say whether nobody reads the output any more, as after `deepsplit models | head`; if so, it goes nowhere."""
     try:
