@@ -41,6 +41,9 @@ class AugmentationConfig(Config):
         Grey values (0 to 1) are raised to 1/gamma to gamma.
     contrast : float
         Grey values are multiplied by 1 - contrast to 1 + contrast.
+    dimmed : float
+        Share of the views, 0 to 1, whose grey values are divided by 1 to 10, evenly in the logarithm: so dim are cells
+        beside something bright, which takes the contrast of the whole image.
     noise : float
         Largest standard deviation of added Gaussian noise.
     blur : float
@@ -54,13 +57,15 @@ class AugmentationConfig(Config):
     elastic_period: int = 32
     gamma: float = 1.0
     contrast: float = 0.0
+    dimmed: float = 0.0
     noise: float = 0.0
     blur: float = 0.0
 
     def __post_init__(self) -> None:
         for field in ("zoom", "gamma"):
             self._require(getattr(self, field) >= 1, field, "at least 1")
-        self._require(0 <= self.undeformed <= 1, "undeformed", "0 to 1")
+        for field in ("undeformed", "dimmed"):
+            self._require(0 <= getattr(self, field) <= 1, field, "0 to 1")
         for field in ("fixed_copies", "elastic", "contrast", "noise", "blur"):
             self._require(getattr(self, field) >= 0, field, "at least 0")
         self._require(self.elastic_period >= 4, "elastic_period", "at least 4 pixels")
@@ -115,10 +120,10 @@ def _square(planes: Tensor, size: int, y: float, x: float) -> Tensor:
     """Cut a square out of (C, Y, X) planes, 0 as far up or left and 1 as far down or right as they reach."""
     before = [max(0, size - n) // 2 for n in planes.shape[1:]]
     pads = [(n, max(0, size - side) - n) for n, side in zip(before, planes.shape[1:], strict=True)]
-    padded = np.pad(planes.numpy(), [(0, 0), *pads], mode="symmetric")
-    ways = [side - size for side in padded.shape[1:]]
+    ways = [max(0, side - size) for side in planes.shape[1:]]
     top, left = (min(n, int(share * (n + 1))) for share, n in zip((y, x), ways, strict=True))
-    return torch.from_numpy(padded[:, top : top + size, left : left + size])
+    square = planes[:, top : top + size, left : left + size].numpy()
+    return torch.from_numpy(np.pad(square, [(0, 0), *pads], mode="symmetric"))
 
 
 def _uniform(low: float, high: float, generator: Generator) -> float:
@@ -157,7 +162,10 @@ def _vary_intensity(view: Tensor, config: AugmentationConfig, generator: Generat
         view = view * _uniform(1 - config.contrast, 1 + config.contrast, generator)
     if config.noise:
         view = view + _uniform(0, config.noise, generator) * torch.randn(view.shape, generator=generator)
-    return view.clamp(0, 1)
+    view = view.clamp(0, 1)
+    if config.dimmed and _uniform(0, 1, generator) < config.dimmed:
+        view = view / 10 ** _uniform(0, 1, generator)  # with its noise, as a bright thing beside it would
+    return view
 
 
 def _blur(view: Tensor, sigma: float) -> Tensor:

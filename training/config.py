@@ -27,6 +27,8 @@ class TrainConfig(Config):
         Of the division of the images, the first weights and the random views.
     balance_folders : bool
         Each data folder is seen equally often, however many images it holds. False: each image.
+    empty_share : float
+        Share of the views, 0 to 1, that are of images without a cell, if there are any; 0: drawn as all others.
     view : int
         Side of a training view in pixels.
     batch : int
@@ -64,6 +66,7 @@ class TrainConfig(Config):
     schedule: str = "cumulative"
     seed: int = 0
     balance_folders: bool = False
+    empty_share: float = 0.0
     view: int = 256
     batch: int = 8
     segmentation_epochs: int = 20
@@ -92,6 +95,7 @@ class TrainConfig(Config):
             self._require(getattr(self, name) in allowed, name, f"one of {allowed}")
         for name in ("seed", "patience", "validation_images", "picture_epochs"):
             self._require(getattr(self, name) >= 0, name, "at least 0")
+        self._require(0 <= self.empty_share < 1, "empty_share", "0 to 1, below 1")
         if self.network.passes != 1:
             raise ValueError("network.passes is 2, but the export of a run sets it: leave it out.")
         self._require(self.segmentation_loss_weight > 0, "segmentation_loss_weight", "above 0")

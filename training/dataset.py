@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -56,7 +57,13 @@ def load_samples(annotations: Sequence[Annotation], config: TrainConfig) -> list
                 f"to be brought to {config.preprocessing.diameter:g}: an image is enlarged at most {LARGEST_ESTIMATE} "
                 f"times and shrunk at most {LARGEST_SCALE} times. Mend the labels, or leave the image out."
             )
-        image = shrink(preprocess(image, config.preprocessing), scale)[None]
+        image = preprocess(image, config.preprocessing)
+        if config.preprocessing.diameter and not labels.any():
+            # Without cells there is no true size: `segment` may enlarge it as much. A corner fills no more memory.
+            scale = LARGEST_ESTIMATE ** -(crc32(annotation.name.encode()) % 5 / 4)
+            corner = tuple(slice(max(1, round(n * scale))) for n in image.shape)
+            image, labels, ignore = image[corner], labels[corner], ignore[corner]
+        image = shrink(image, scale)[None]
         labels, ignore = (nearest(part, image.shape[1:]) for part in (labels, ignore))
         targets = np.stack(make_targets(labels, config.targets, ignore)).astype(np.float32)
         folder = annotation.name.split("/")[0]
@@ -96,9 +103,11 @@ class RandomBatches(Dataset):
         self.config, self.stage = config, stage
         self.numbers = share_of(range(config.batch))
         # What is drawn from: a group is drawn first, then an image in it.
+        self.empty = [number for number, s in enumerate(samples) if not s.labels.any()] if config.empty_share else []
         groups: dict[str, list[int]] = {}
         for number, sample in enumerate(samples):
-            groups.setdefault(sample.folder if config.balance_folders else "all", []).append(number)
+            if number not in self.empty:
+                groups.setdefault(sample.folder if config.balance_folders else "all", []).append(number)
         self.groups = list(groups.values())
 
     def __len__(self) -> int:
@@ -114,7 +123,10 @@ class RandomBatches(Dataset):
     def _view(self, step: int, number: int) -> tuple[Tensor, Tensor]:
         config = self.config
         generator = seeded(config.seed, self.stage, step, number)
-        group = self.groups[int(torch.randint(len(self.groups), (), generator=generator))]
+        if self.empty and float(torch.rand((), generator=generator)) < config.empty_share:
+            group = self.empty
+        else:
+            group = self.groups[int(torch.randint(len(self.groups), (), generator=generator))]
         chosen = group[int(torch.randint(len(group), (), generator=generator))]
         if not config.augmentation.fixed_copies:
             return random_view(*self.planes[chosen], config.view, config.augmentation, generator)

@@ -134,6 +134,20 @@ def test_blur_keeps_a_plain_image_plain():
     torch.testing.assert_close(seen, torch.full((1, 32, 32), 0.5))
 
 
+def test_dimmed_views_lose_as_much_noise_as_signal():
+    """One in five is divided by up to 10, the middle one of these by the root of 10."""
+    image = torch.rand((1, 64, 64), generator=torch.Generator().manual_seed(3))
+    config = AugmentationConfig(undeformed=1.0, dimmed=0.2)
+    views = [view(image, torch.zeros(1, 64, 64), config, seed, size=64)[0] for seed in range(400)]
+    brightest = torch.stack([seen.max() for seen in views])
+    dim = brightest[brightest < image.max()]
+    assert len(dim) == pytest.approx(80, abs=20)
+    assert 0.099 < dim.min() < 0.15
+    assert dim.median() == pytest.approx(10**-0.5, abs=0.06)
+    for seen in views:  # but for its size, the image is as it was
+        torch.testing.assert_close(seen.sum() / seen.max(), image.sum() / image.max())
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -144,6 +158,7 @@ def test_blur_keeps_a_plain_image_plain():
         ("contrast", -1),
         ("noise", -1),
         ("elastic_period", 1),
+        ("dimmed", 1.1),
     ],
 )
 def test_wrong_settings(field, value):

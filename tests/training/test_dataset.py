@@ -82,6 +82,27 @@ def test_an_image_without_cells_keeps_its_size(config):
     assert pixels_for_one(np.zeros((20, 20), np.int32), sizes) == 1
 
 
+def test_empty_fields_are_learned_at_several_sizes_but_fill_no_more_memory(data, config):
+    """Nobody knows the size of what is not there: `segment` may enlarge such an image."""
+    for number in range(4):
+        image = np.random.default_rng(number).integers(0, 99, (60, 80)).astype(np.uint16)
+        tifffile.imwrite(data / "images" / f"empty{number}.tif", image)
+        tifffile.imwrite(data / "labels" / f"empty{number}.tif", np.zeros((60, 80), np.uint16))
+    sizes = dataclasses.replace(config, preprocessing=dataclasses.replace(config.preprocessing, diameter=8.0))
+    empty = [a for a in find_annotations(data) if "empty" in a.name]
+    samples = load_samples(empty, sizes)
+    for sample in samples:
+        assert (
+            sample.image.shape[1:] == sample.targets.shape[1:] == sample.labels.shape == pytest.approx((60, 80), abs=2)
+        )
+    roughness = [float(sample.image.diff(dim=2).abs().mean()) for sample in samples]
+    assert min(roughness) < 0.7 * max(roughness)  # enlarged noise is smooth
+    as_is = load_samples(empty, config)
+    assert all(
+        np.array_equal(s.image[0], preprocess(a.read().image, config.preprocessing)) for s, a in zip(as_is, empty)
+    )
+
+
 def test_labels_take_the_value_at_the_middle_of_a_pixel():
     labels = np.arange(25).reshape(5, 5)
     assert nearest(labels, (5, 5)).tolist() == labels.tolist()
@@ -100,6 +121,23 @@ def test_folders_are_seen_equally_often_if_asked(config):
         chosen = dataclasses.replace(still, balance_folders=balance)
         images = torch.cat([RandomBatches(plain, chosen, 0)[step][0] for step in range(4)])
         assert float(images.mean()) == pytest.approx(share, abs=0.1)
+
+
+def test_empty_fields_are_seen_as_often_as_asked(config):
+    """Nine images with a cell in two folders, beside six without."""
+    samples = []
+    for number in range(15):
+        labels = np.full((40, 40), number < 9, np.int32)
+        folder = "one" if number == 0 else "two"
+        samples.append(Sample(torch.full((1, 40, 40), float(number >= 9)), torch.zeros(4, 40, 40), labels, folder))
+    still = dataclasses.replace(config, augmentation=type(config.augmentation)(elastic=0), batch=50)
+    for balanced in (False, True):
+        for share, seen in ((0.0, 3 / 14 if balanced else 0.4), (0.1, 0.1), (0.7, 0.7)):
+            chosen = dataclasses.replace(still, empty_share=share, balance_folders=balanced)
+            images = torch.cat([RandomBatches(samples, chosen, 0)[step][0] for step in range(8)])
+            assert float(images.mean()) == pytest.approx(seen, abs=0.07), (balanced, share)
+    alone = dataclasses.replace(still, empty_share=0.1)
+    assert RandomBatches(samples[:9], alone, 0)[0][0].max() == 0  # none to be seen
 
 
 def test_constant_image_is_refused(data, config):
