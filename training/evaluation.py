@@ -194,10 +194,11 @@ def tune(predicted: Sequence[Predicted], diameter: float, n_rounds: int = 2) -> 
 def tune_for_sizes_found(
     model: Model, annotations: Sequence[Annotation], splitting: SplittingConfig
 ) -> tuple[SplittingConfig, float]:
-    """Choose the segmentation threshold again, for a model that estimates the size of the cells: with what it finds.
+    """Choose both thresholds again, for a model that estimates the size of the cells: with what it finds.
 
     `tune` knows the true sizes. What a first look takes for cell decides which size is found, and a threshold that
-    leaves holes in cells that are seen too large makes many small cells of them.
+    leaves holes in cells that are seen too large makes many small cells of them; one that leaves small cells merged
+    makes few large ones.
 
     Parameters
     ----------
@@ -213,12 +214,15 @@ def tune_for_sizes_found(
     float
         Its mean AP over IoU .5 to .9, with the sizes found.
     """
-    values = {}
-    for threshold in THRESHOLDS[1:6]:
-        tried = dataclasses.replace(splitting, segmentation_threshold=threshold)
-        card = dataclasses.replace(model.card, splitting=tried)
-        values[tried] = _mean_ap(predict_all(model._replace(card=card), annotations), tried)
-    return max(values.items(), key=lambda item: item[1])
+    values: dict[SplittingConfig, float] = {}
+    for name, thresholds in (("segmentation_threshold", THRESHOLDS[1:6]), ("separation_threshold", THRESHOLDS[3:])):
+        for threshold in thresholds:
+            tried = SplittingConfig.from_dict({**splitting.to_dict(), name: threshold})
+            if tried not in values:
+                card = dataclasses.replace(model.card, splitting=tried)
+                values[tried] = _mean_ap(predict_all(model._replace(card=card), annotations), tried)
+        splitting = max(values, key=values.__getitem__)
+    return splitting, values[splitting]
 
 
 def _mean_ap(predicted: Sequence[Predicted], config: SplittingConfig) -> float:

@@ -177,17 +177,18 @@ def test_tuning_at_any_diameter(diameter):
     assert 0 <= mean_ap <= 1
 
 
-def test_the_segmentation_threshold_is_chosen_with_the_sizes_that_it_finds(monkeypatch):
-    """Above .4, the size found is so wrong that the network sees nothing."""
+def test_both_thresholds_are_chosen_with_the_sizes_that_they_find(monkeypatch):
+    """Above .4, and above .6 for the separation, the size found is so wrong that the network sees nothing."""
 
     def seen(model, annotations):
         assert annotations == ["validation"]
-        is_right = model.card.splitting.segmentation_threshold <= 0.4
+        tried = model.card.splitting
+        is_right = tried.segmentation_threshold <= 0.4 and tried.separation_threshold <= 0.6
         return [predicted(probabilities=perfect_probabilities(PAIR) * is_right)]
 
     monkeypatch.setattr(evaluation, "predict_all", seen)
-    card = card_of(wired_network(), splitting=SplittingConfig(segmentation_threshold=0.6, longest_cut=3.0))
+    card = card_of(wired_network(), splitting=SplittingConfig(separation_threshold=0.9, longest_cut=3.0))
     model = Model(wired_network(), card, "", torch.device("cpu"), torch.float32)
     splitting, mean_ap = tune_for_sizes_found(model, ["validation"], card.splitting)
-    assert splitting.segmentation_threshold <= 0.4
+    assert splitting.segmentation_threshold <= 0.4 and splitting.separation_threshold <= 0.6
     assert splitting.longest_cut == 3 and mean_ap == 1
