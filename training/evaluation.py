@@ -127,7 +127,19 @@ def by_folder(images: Sequence[Named]) -> dict[str, list[Named]]:
 
 def as_table(comparison: dict[str, dict[str, Any]]) -> str:
     """Return a comparison as a Markdown table."""
-    columns = ("dsc", "cds", "ap_0.5", "ap_0.6", "ap_0.7", "ap_0.8", "ap_0.9", "merges", "splits", "n_true")
+    columns = (
+        "dsc",
+        "cds",
+        "ap_0.5",
+        "ap_0.6",
+        "ap_0.7",
+        "ap_0.8",
+        "ap_0.9",
+        "merges",
+        "splits",
+        "n_true",
+        "n_predicted",
+    )
     lines = ["| | | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
     for folder, parts in comparison.items():
         for part, scores in parts.items():
