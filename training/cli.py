@@ -221,7 +221,7 @@ def _export(options: argparse.Namespace) -> None:
     check_output(options.output, options.about)
     parts = read_split(options.run)
     check_same_data(options.run / "config.json", parts)
-    export(options.run, parts, about, options.output, options.one_pass, options.last, options.start_share)
+    export(options.run, parts, about, options.output, options.last, options.start_share)
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -303,12 +303,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--about", type=Path, required=True, help="JSON: name, description and data of the card")
     command.add_argument(
         "--output", type=Path, required=True, help="the weights file, NAME.safetensors; its card goes into NAME.json"
-    )
-    command.add_argument(
-        "--one-pass",
-        action="store_true",
-        help="of a run with freeze_trunk = false: take both outputs from the network of stage 2; DSC, CDS and AP in "
-        "metrics.csv are of another pair, the segmentation of stage 1 with the separation of stage 2",
     )
     command.add_argument("--last", action="store_true", help="take the last epoch, not the best one")
     command.add_argument(

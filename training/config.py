@@ -54,6 +54,9 @@ class TrainConfig(Config):
         Stage 2 trains the separation part alone. The segmentation then stays that of stage 1, which the paper
         intersects with the separation of stage 2, and one pass gives both. False retrains all as the paper does:
         the weights file then holds the trunk of stage 1 as well, and a prediction takes two passes.
+    one_pass : bool
+        Where stage 2 retrains all: both results are those of stage 2, and nothing of stage 1 is kept. The weights file
+        is smaller, and a prediction takes half the time.
     segmentation_loss_weight : float
         Of the segmentation loss in stage 2, beside 1 for the separation (0.3 in the paper).
     """
@@ -79,6 +82,7 @@ class TrainConfig(Config):
     validation_images: int = 50
     picture_epochs: int = 5
     freeze_trunk: bool = True
+    one_pass: bool = False
     segmentation_loss_weight: float = 0.3
 
     def __post_init__(self) -> None:

@@ -37,7 +37,6 @@ def export(
     parts: dict[str, list[Annotation]],
     about: dict[str, Any],
     output: Path,
-    one_pass: bool = False,
     last: bool = False,
     start_share: float = 0.0,
 ) -> Card:
@@ -53,10 +52,6 @@ def export(
         "name", "description", "data" and, if there are any, "known_failures" of the card.
     output : Path
         The weights file, ending in .safetensors.
-    one_pass : bool
-        Where stage 2 retrained everything: take both outputs from it and leave out the trunk of stage 1, which the
-        paper takes the segmentation from, and which DSC, CDS and AP in `metrics.csv` are of. The file is smaller, and
-        a prediction takes half the time.
     last : bool
         Take the weights of the last epoch, not those of the best one (`history.is_best`): on few validation images
         the best one is chance, and the last ones, of a learning rate that fell to zero, differ little.
@@ -76,8 +71,7 @@ def export(
     path = run / "config.json"
     origin = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     epoch = "last" if last else "best"
-    weights = state["network" if last else "best"]
-    tensors = {n: v for n, v in weights.items() if not (one_pass and n.startswith("segmentation."))}
+    tensors = state["network" if last else "best"]
     if start_share:
         tensors = mixed_with_start(tensors, config.start_from, origin.get("start_from_sha256", ""), start_share)
     n_passes = 2 if any(name.startswith("segmentation.") for name in tensors) else 1
@@ -130,7 +124,7 @@ def mixed_with_start(tensors: dict[str, Tensor], start_from: str, sha256: str, s
         )
     _, start = read(find(start_from))
     if not set(tensors) <= set(start):
-        raise ValueError(f"{start_from} has not all weights of the run: without --one-pass nothing can be mixed.")
+        raise ValueError(f"{start_from} has not all weights of the run: without one_pass nothing can be mixed.")
     return {
         name: torch.lerp(tensor.float(), start[name].float(), share).to(tensor.dtype)
         for name, tensor in tensors.items()

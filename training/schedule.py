@@ -42,7 +42,8 @@ def stages_of(config: TrainConfig) -> list[Stage]:
     A U-Net has segmentation alone. *Simultaneous* learns both tasks from scratch, with equal weights (4.2), for as
     many epochs as the other schedule has in both stages. *Cumulative* (4.1) learns segmentation first, as a U-Net.
     The paper then retrains everything with 0.3 and 1 and takes the segmentation of stage 1: two networks, two passes.
-    With a frozen trunk the segmentation of stage 1 stays, so that one pass gives the same two results.
+    With a frozen trunk the segmentation of stage 1 stays, so that one pass gives the same two results; with `one_pass`
+    both are those of stage 2.
     """
     first = Stage("segmentation", config.segmentation_epochs, 1.0, 0.0)
     if config.network.architecture == "unet":
@@ -52,7 +53,7 @@ def stages_of(config: TrainConfig) -> list[Stage]:
     if config.freeze_trunk:
         return [first, Stage("separation", config.separation_epochs, 0.0, 1.0)]
     share = config.segmentation_loss_weight
-    return [first, Stage("separation", config.separation_epochs, share, 1.0, keeps_segmentation=True)]
+    return [first, Stage("separation", config.separation_epochs, share, 1.0, keeps_segmentation=not config.one_pass)]
 
 
 def begin(network: UNet, stage: Stage, config: TrainConfig) -> None:

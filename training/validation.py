@@ -76,7 +76,6 @@ def look_at(network: UNet, sample: Sample, stage: Stage, config: TrainConfig) ->
     image, targets = to_device(image, device_of(network)), targets.to(device_of(network))
     segmentation, separation = outputs(network, image, stage)
     loss = float(loss_of(segmentation, separation, targets, stage))
-    # As in a weights file of two passes; one that is exported by --one-pass has the segmentation of this network.
     if stage.keeps_segmentation:
         with autocast(image.device):
             segmentation = cast(UNet, cast(TwoTaskNet, network).segmentation)(image)

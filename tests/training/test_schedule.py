@@ -10,7 +10,12 @@ from training.losses import weighted_cross_entropy
 from training.schedule import begin, outputs, set_training, stage_loss, stages_of, trained_parameters
 
 ARCHITECTURES = ["deepsplit", "branch_net", "double_unet"]
-SCHEDULES = {"frozen": {}, "free": {"freeze_trunk": False}, "simultaneous": {"schedule": "simultaneous"}}
+SCHEDULES = {
+    "frozen": {},
+    "free": {"freeze_trunk": False},
+    "one pass": {"freeze_trunk": False, "one_pass": True},
+    "simultaneous": {"schedule": "simultaneous"},
+}
 
 
 def stages(config, schedule, architecture="deepsplit"):
@@ -24,6 +29,7 @@ def stages(config, schedule, architecture="deepsplit"):
     [
         ("frozen", [("segmentation", 2, 1, 0, False), ("separation", 3, 0, 1, False)]),
         ("free", [("segmentation", 2, 1, 0, False), ("separation", 3, 0.3, 1, True)]),
+        ("one pass", [("segmentation", 2, 1, 0, False), ("separation", 3, 0.3, 1, False)]),
         ("simultaneous", [("both", 5, 1, 1, False)]),
     ],
 )
@@ -51,7 +57,14 @@ def test_passes_are_no_setting_of_a_run(config):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(
     ("schedule", "number", "trunk", "separation"),
-    [("frozen", 0, 1, 0), ("frozen", 1, 0, 1), ("free", 0, 1, 0), ("free", 1, 1, 1), ("simultaneous", 0, 1, 1)],
+    [
+        ("frozen", 0, 1, 0),
+        ("frozen", 1, 0, 1),
+        ("free", 0, 1, 0),
+        ("free", 1, 1, 1),
+        ("one pass", 1, 1, 1),
+        ("simultaneous", 0, 1, 1),
+    ],
 )
 def test_what_moves_in_a_stage(config, batch, architecture, schedule, number, trunk, separation):
     """One step: the parameters that move, and the parts in training mode, are those of the stage."""

@@ -80,6 +80,8 @@ def test_segmentation_that_is_kept_makes_the_cells(config, pair):
     after = validate(network, [pair], stage, config)
     assert after.scores == before.scores
     assert after.loss > before.loss
+    whole = validate(network, [pair], stage._replace(keeps_segmentation=False), config)
+    assert whole.scores.n_predicted == 0 < before.scores.n_predicted  # as of a run with `one_pass`
 
 
 def test_network_is_left_as_it_was(config, samples, stages):
