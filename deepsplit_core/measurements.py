@@ -44,7 +44,7 @@ def measure_cells(found: Segmentation) -> CellMeasurements:
     pixels = np.flatnonzero(labels > 0)
     mean_probability = _means(labels.ravel()[pixels], found.prediction.probabilities[0].ravel()[pixels])
 
-    pairs, lengths, n_sides = borders(found.touching)
+    pairs, lengths, _, n_sides = borders(found.touching)
     outline = count_sides(found.touching)
     shared, cut = (np.bincount(pairs.ravel(), np.repeat(v, 2), minlength=outline.size) for v in (n_sides, lengths))
 

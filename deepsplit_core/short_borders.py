@@ -220,12 +220,12 @@ def _flood(labels: np.ndarray, markers: np.ndarray, config: SplittingConfig) -> 
     inside = labels > 0
     distance = distance_inside(labels)
     regions = watershed(-distance, markers, mask=inside)
-    pairs, lengths, _ = borders(regions)
+    pairs, _, spans, _ = borders(regions)
     areas = areas_of(regions)
     # A region is as wide as the greatest circle in it; distances are counted to the first pixel outside.
     widths = np.zeros(areas.size, np.float32)
     np.maximum.at(widths, regions[inside], 2 * distance[inside] - 1)
-    is_cut = lengths <= np.minimum(config.longest_cut, config.neck * widths[pairs].min(axis=1))
+    is_cut = spans <= np.minimum(config.longest_cut, config.neck * widths[pairs].min(axis=1))
     is_cut &= (areas[pairs] >= config.smallest_cell).all(axis=1)
     joined = pairs[~is_cut]
     graph = sparse.coo_matrix((np.ones(len(joined)), (joined[:, 0], joined[:, 1])), shape=(areas.size, areas.size))

@@ -43,7 +43,7 @@ The objects; if you ask for them, the unsplit clumps as objects and two probabil
   sides of pixels. The border of the image is part of the outline.
 - *DeepSplit_CutLength*: the length in pixels of the cuts that freed the object. Each border between two objects is a
   cut, as without it they would be one piece. A straight border has its true length, whatever its direction; one that
-  bends around a corner or a cell is measured up to a third too short.
+  bends is measured up to a tenth too short.
 - *DeepSplit_TouchesBorder*: 1 if the object touches the border of the image or of its mask, else 0.
 - *Parent* and *Children*: which seed and which clump each object belongs to, and how many objects each seed and each
   clump holds, so that *Children_(objects)_Count* of the clumps is the number of cells in a clump, less those that were

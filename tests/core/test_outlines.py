@@ -20,17 +20,37 @@ any_labels = arrays(np.int32, st.tuples(st.integers(1, 9), st.integers(1, 9)), e
 
 def test_slanted_border_has_its_true_length():
     # A staircase of 3 pixel sides down and 4 across: the line that it stands for is 5 long.
-    pairs, lengths, n_sides = borders(picture("1111112 1111222 1122222"))
+    pairs, lengths, spans, n_sides = borders(picture("1111112 1111222 1122222"))
     assert pairs.tolist() == [[1, 2]]
-    assert lengths == pytest.approx([5])
+    assert lengths == spans == pytest.approx([5])
     assert n_sides.tolist() == [7]
 
 
+@pytest.mark.parametrize("turn", range(0, 90, 9))
+@pytest.mark.parametrize("angle", [30, 60, 90, 120, 150, 180])
+def test_a_border_that_bends_is_at_most_a_tenth_too_short(turn, angle):
+    y, x = np.mgrid[-100:100, -100:100] + 0.5
+    # Two legs of 90 pixels, with an angle between them.
+    direction = np.degrees(np.arctan2(y, x)) - turn
+    labels = np.where(np.hypot(y, x) < 90, np.where(direction % 360 < angle, 1, 2), 0)
+    (length,) = borders(labels).lengths
+    assert 0.9 * 180 < length < 1.01 * 180
+    if angle == 180:
+        assert length == pytest.approx(180, rel=0.01)
+
+
+@pytest.mark.parametrize("radius", [5, 20, 80])
+def test_a_border_around_a_cell(radius):
+    y, x = np.mgrid[-100:100, -100:100] + 0.5
+    _, (length,), (span,), (n_sides,) = borders(np.where(np.hypot(y, x) < radius, 1, 2))
+    assert 0.9 < length / (2 * np.pi * radius) < 1
+    assert span == pytest.approx(np.hypot(n_sides / 2, n_sides / 2))  # it turns back
+
+
 def test_each_pair_of_labels_has_one_border():
-    pairs, lengths, n_sides = borders(picture("1122 1122 33.. 33.."))
+    pairs, lengths, spans, n_sides = borders(picture("1122 1122 33.. 33.."))
     assert pairs.tolist() == [[1, 2], [1, 3]]
-    assert lengths.tolist() == [2, 2]
-    assert n_sides.tolist() == [2, 2]
+    assert lengths.tolist() == spans.tolist() == n_sides.tolist() == [2, 2]
 
 
 @pytest.mark.parametrize("text", ["....", "11..22", "1. .2", "1"])
@@ -72,9 +92,9 @@ def test_border_pixels_are_those_on_either_side():
 
 @given(any_labels)
 def test_properties_of_any_labels(labels):
-    pairs, lengths, n_sides = borders(labels)
+    pairs, lengths, spans, n_sides = borders(labels)
     assert (pairs[:, 0] < pairs[:, 1]).all()
-    assert (lengths <= n_sides).all() and (lengths >= n_sides / np.sqrt(2) - 1e-9).all()
+    assert (n_sides / np.sqrt(2) - 1e-9 <= spans).all() and (spans <= lengths).all() and (lengths <= n_sides).all()
     assert np.array_equal(border_pixels(labels), contact(labels))
     shared = np.bincount(pairs.ravel(), np.repeat(n_sides, 2), minlength=labels.max() + 1)
     assert (shared[1:] <= count_sides(labels)[1:]).all()
