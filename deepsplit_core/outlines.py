@@ -40,11 +40,16 @@ def borders(labels: np.ndarray) -> Borders:
     along the two diagonals, how far it runs in directions turned by 45 degrees. The diagonal of each two is the length
     of a straight border. One that bends is longer than both; around a corner, one tells what the other misses.
     """
-    n_labels = int(labels.max(initial=0)) + 1
+    n_labels, width = int(labels.max(initial=0)) + 1, labels.shape[1]
+    flat = labels.ravel()
+    is_cell = flat > 0
     found = []
-    for one, other in (*adjacent(labels), *diagonal(labels)):
-        pixels = np.nonzero((one != other) & (one > 0) & (other > 0))
-        a, b = one[pixels], other[pixels]
+    # Right, below, lower right, lower left: in the flat array so many pixels on, but for those in the column named.
+    for step, last in ((1, width - 1), (width, width), (width + 1, width - 1), (width - 1, 0)):
+        end = max(0, flat.size - step)
+        pixels = np.flatnonzero(is_cell[:end] & is_cell[step:] & (flat[:end] != flat[step:]))
+        pixels = pixels[pixels % width != last]
+        a, b = flat[pixels], flat[pixels + step]
         found.append(np.minimum(a, b).astype(np.int64) * n_labels + np.maximum(a, b))  # a number for each pair
     numbers, index = np.unique(np.concatenate(found), return_inverse=True)
     ends = np.cumsum([part.size for part in found])[:-1]
@@ -95,11 +100,6 @@ def touches_mask_border(labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
         touches[label[one & ~other]] = True
         touches[other_label[other & ~one]] = True
     return touches
-
-
-def diagonal(array: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return views of all pixels and their neighbours to the lower right, then to the lower left."""
-    return (array[:-1, :-1], array[1:, 1:]), (array[:-1, 1:], array[1:, :-1])
 
 
 def adjacent(array: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
