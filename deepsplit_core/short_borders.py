@@ -22,6 +22,8 @@ from .outlines import borders
 BLOCK = 512  # pixels: segments that begin in the same block of the image are flooded together
 BAND_ROWS = 256  # a band has at least, as its halo is looked at twice
 DEPTH = 2  # seed distances: most segments are no deeper; a band is looked at again with twice as many, where one is
+SEED_PIXELS = 6  # of the seed distance at least: an image that has twice as many is looked at in blocks of two
+CACHED_PIXELS = 2**15  # of a band are smoothed at once: so many stay in the processor's cache
 SHARE = 0.5  # of an image: rather than more than that for one band, all of it is looked at once for all bands
 
 _Group = Tuple[Tuple[slice, slice], List[int]]  # a box around some segments, and their numbers
@@ -98,8 +100,32 @@ def distance_inside(labels: np.ndarray) -> np.ndarray:
 def _find_seeds(labels: np.ndarray, seed_distance: float) -> _Seeds:
     """Find the maxima of the smoothed distance that are greatest within `seed_distance`.
 
-    A small segment beside a large one may hold none: it needs none, as it is not cut.
+    They are smooth hills, which are found as well in an image of fewer pixels, in a fraction of the time. A small
+    segment beside a large one may hold none: it needs none, as it is not cut.
     """
+    side = int(max(1, min(seed_distance // SEED_PIXELS, *labels.shape)))
+    blocks = _blocks(labels, side) if side > 1 else labels
+    pixels = _find_maxima(blocks, seed_distance / side)
+    y, x = np.divmod(pixels, blocks.shape[1])
+    middles = (y * side + side // 2) * labels.shape[1] + x * side + side // 2
+    return _Seeds(middles, _connected(pixels, blocks.shape[1]), blocks.ravel()[pixels])
+
+
+def _blocks(labels: np.ndarray, side: int) -> np.ndarray:
+    """Return the segment that fills a block of `side` x `side` pixels, 0 where none does: (Y // side, X // side) int32.
+
+    So two segments have background between them there too.
+    """
+    y, x = (n // side * side for n in labels.shape)
+    blocks: np.ndarray = labels[:y:side, :x:side].copy()
+    for row in range(side):
+        for column in range(side):
+            blocks *= labels[row:y:side, column:x:side] == blocks
+    return blocks
+
+
+def _find_maxima(labels: np.ndarray, seed_distance: float) -> np.ndarray:
+    """Return the pixels of the maxima that `_find_seeds` looks for: (n,) ascending flat indices."""
     # The ridge of an outline with steps of one pixel has many small maxima; smoothing leaves those of its lobes.
     smoothing, radius = seed_distance / 4, int(np.ceil(seed_distance))
     reach = radius + int(np.ceil(4 * smoothing))  # `_smoothed` ends at four standard deviations
@@ -120,25 +146,29 @@ def _find_seeds(labels: np.ndarray, seed_distance: float) -> _Seeds:
         allowed[core] = labels[rows] > 0
         return _greatest_within(smooth, radius, allowed) + (rows.start - core.start) * labels.shape[1]
 
-    found = in_threads(find, bands(labels.shape, BAND_ROWS))
-    pixels = np.concatenate([np.zeros(0, np.intp), *found])
-    return _Seeds(pixels, _connected(pixels, labels.shape[1]), labels.ravel()[pixels])
+    return np.concatenate([np.zeros(0, np.intp), *in_threads(find, bands(labels.shape, BAND_ROWS))])
 
 
 def _smoothed(values: np.ndarray, sigma: float) -> np.ndarray:
-    """Smooth (Y, X) float32 with a Gaussian of `sigma` pixels: as scipy's filter does in float64, in half the time."""
+    """Smooth (Y, X) float32 with a Gaussian of `sigma` pixels, as scipy does in float64, in a third of the time."""
     radius = int(4 * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(radius + 1) / sigma) ** 2)
     weights = (weights / (2 * weights.sum() - weights[0])).astype(np.float32)
+    n_rows, n_columns = values.shape
+    n_at_once = max(1, CACHED_PIXELS // n_columns)
     for axis, n in enumerate(values.shape):
         framed = np.pad(values, [(radius * (side == axis),) * 2 for side in (0, 1)], mode="symmetric")
-        parts = [framed[k : k + n] if axis == 0 else framed[:, k : k + n] for k in range(2 * radius + 1)]
-        values = parts[radius] * weights[0]
-        pair = np.empty_like(values)
-        for k in range(1, radius + 1):
-            np.add(parts[radius - k], parts[radius + k], out=pair)
-            pair *= weights[k]
-            values += pair
+        values = np.empty_like(values)
+        for start in range(0, n_rows, n_at_once):
+            some = values[start : start + n_at_once]
+            near = framed[start : start + len(some) + 2 * radius * (axis == 0)]
+            parts = [near[k : k + len(some)] if axis == 0 else near[:, k : k + n] for k in range(2 * radius + 1)]
+            np.multiply(parts[radius], weights[0], out=some)
+            pair = np.empty_like(some)
+            for k in range(1, radius + 1):
+                np.add(parts[radius - k], parts[radius + k], out=pair)
+                pair *= weights[k]
+                some += pair
     return values
 
 

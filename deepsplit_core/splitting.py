@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from .bands import areas_of, bands, is_at_least, renumber, typical_area
 from .config import SplittingConfig
+from .holes import fill_holes
 from .outlines import borders
 from .seeding import grow_seeds
 from .short_borders import cut_short_borders
@@ -106,33 +107,6 @@ def label_segments(mask: np.ndarray) -> np.ndarray:
     labels = np.empty(mask.shape, np.int32)
     ndimage.label(mask, output=labels)
     return labels
-
-
-def fill_holes(labels: np.ndarray, largest_hole: float) -> None:
-    """Fill the holes inside single cells, in place.
-
-    A hole is a piece of background (8-connected) of at most `largest_hole` pixels that touches one cell alone and
-    not the image's border. Contact lines around an enclosed cell touch two cells, so they stay open.
-    """
-    background = np.empty(labels.shape, np.int32)
-    n_pieces = ndimage.label(labels == 0, structure=np.ones((3, 3)), output=background)
-    is_hole = areas_of(background) <= largest_hole
-    is_hole[0] = False
-    for border in (background[0], background[-1], background[:, 0], background[:, -1]):
-        is_hole[border] = False
-    if not is_hole.any():
-        return
-    # Every hole beside every cell that it touches, once: one that occurs once lies in that cell alone.
-    of_bands = [np.flatnonzero(is_hole[background[r]]) + r.start * labels.shape[1] for r in bands(labels.shape)]
-    pixels = np.concatenate(of_bands)  # none at the image's border: each has four neighbours
-    flat, pieces = labels.reshape(-1), background.ravel()[pixels]
-    beside = np.concatenate([flat[pixels + step] for step in (-1, 1, -labels.shape[1], labels.shape[1])])
-    pairs = np.stack([np.tile(pieces, 4), beside], axis=1)
-    pairs = np.unique(pairs[beside > 0], axis=0)
-    filling = np.zeros(n_pieces + 1, np.int32)
-    filling[pairs[:, 0]] = pairs[:, 1]
-    filling[np.bincount(pairs[:, 0], minlength=n_pieces + 1) > 1] = 0
-    flat[pixels] = filling[pieces]
 
 
 def drop_small(labels: np.ndarray, areas: np.ndarray, smallest: float) -> np.ndarray:

@@ -72,9 +72,10 @@ def test_every_cut_is_between_two_cells_that_were_one_segment():
 
 @pytest.mark.parametrize("threshold", [0.02, -0.03, -1.0])  # clumps, a network of them, one segment without a gap
 @pytest.mark.parametrize(("n_rows", "share"), [(1, 0.5), (7, 0.9), (40, 0.5)])
-def test_bands_change_nothing(monkeypatch, threshold, n_rows, share):
-    config = SplittingConfig(longest_cut=9, neck=0.9, seed_distance=4, smallest_cell=4)
-    segments = label_segments(noise(1, (150, 90)) > threshold)
+@pytest.mark.parametrize("scale", [1, 3])  # of three times as large ones, blocks of two pixels are looked at
+def test_bands_change_nothing(monkeypatch, threshold, n_rows, share, scale):
+    config = SplittingConfig(longest_cut=9 * scale, neck=0.9, seed_distance=4 * scale, smallest_cell=4)
+    segments = label_segments(noise(1, (150 * scale, 90 * scale), 3 * scale) > threshold / scale)
     whole, banded = segments.copy(), segments.copy()
     n_cuts = cut_short_borders(whole, config)
     monkeypatch.setattr(bands, "BAND_PIXELS", n_rows * 90)
@@ -84,6 +85,39 @@ def test_bands_change_nothing(monkeypatch, threshold, n_rows, share):
     assert cut_short_borders(banded, config) == n_cuts
     assert np.array_equal(whole, banded)
     assert n_cuts > 10 or threshold < -0.5
+
+
+@given(masks, st.integers(1, 4), st.floats(1, 60))
+def test_seeds_lie_in_their_segments(mask, n, seed_distance):
+    segments = label_segments(np.kron(mask, np.ones((n, n))) > 0)
+    seeds = short_borders._find_seeds(segments, seed_distance)
+    assert np.array_equal(segments.ravel()[seeds.pixels], seeds.segments)
+    assert seeds.segments.all()
+
+
+@given(masks, st.integers(2, 5))
+def test_a_block_is_of_the_segment_that_fills_it(mask, side):
+    segments = label_segments(mask)
+    blocks = short_borders._blocks(segments, side)
+    assert blocks.shape == (segments.shape[0] // side, segments.shape[1] // side)
+    for (y, x), block in np.ndenumerate(blocks):
+        numbers = np.unique(segments[y * side : (y + 1) * side, x * side : (x + 1) * side])
+        assert block == (numbers[0] if numbers.size == 1 else 0)
+
+
+@pytest.mark.parametrize("radius", [12, 24, 72])
+@pytest.mark.parametrize("degrees", [0, 30, 45])
+def test_pairs_of_any_size_are_cut_alike(radius, degrees):
+    """However many pixels are one block for it."""
+    dy, dx = (0.8 * radius * part for part in (np.sin(np.radians(degrees)), np.cos(np.radians(degrees))))
+    middle = 2.2 * radius
+    segments = label_segments(
+        discs((round(2 * middle),) * 2, [(middle + s * dy, middle + s * dx, radius) for s in (-1, 1)]) > 0
+    )
+    config = SplittingConfig(longest_cut=1.4 * radius, neck=0.9, seed_distance=0.6 * radius, smallest_cell=radius)
+    assert cut_short_borders(segments, config) == 1
+    areas = np.bincount(segments.ravel())[1:]
+    assert np.ptp(areas[areas > 0]) < 0.1 * areas.max()
 
 
 def test_the_distance_of_a_deep_segment_is_found_once(monkeypatch):

@@ -14,7 +14,6 @@ from deepsplit_core.outlines import borders
 from deepsplit_core.splitting import (
     consecutive,
     drop_small,
-    fill_holes,
     give_back,
     label_segments,
     split,
@@ -66,52 +65,6 @@ def test_labels_are_int32():
 # Holes
 
 
-def filled(labels, largest_hole):
-    labels = labels.copy()
-    fill_holes(labels, largest_hole)
-    return labels
-
-
-def test_hole_inside_one_cell_is_filled():
-    ring = picture("11111 1...1 1...1 11111")
-    assert filled(ring, 6).tolist() == np.ones((4, 5)).tolist()
-
-
-def test_hole_above_the_limit_stays():
-    ring = picture("11111 1...1 1...1 11111")
-    assert filled(ring, 5).tolist() == ring.tolist()
-
-
-def test_hole_between_two_cells_stays():
-    labels = picture(
-        """
-        1111222
-        11...22
-        1111222
-        """
-    )
-    assert filled(labels, 100).tolist() == labels.tolist()
-
-
-def test_bay_at_the_border_of_the_image_stays():
-    bay = picture("11111 1...1 1...1")
-    assert filled(bay, 100).tolist() == bay.tolist()
-
-
-def test_gap_around_an_enclosed_cell_stays():
-    labels = picture(
-        """
-        1111111
-        1.....1
-        1.222.1
-        1.222.1
-        1.....1
-        1111111
-        """
-    )
-    assert filled(labels, 100).tolist() == labels.tolist()
-
-
 @pytest.mark.parametrize("contact_to_cells", [True, False])
 def test_holes_that_contact_or_specks_kept_open_are_filled(contact_to_cells):
     truth = np.zeros((20, 41), np.int32)
@@ -129,31 +82,6 @@ def test_holes_that_contact_or_specks_kept_open_are_filled(contact_to_cells):
     line[8:11, 10:13] = True
     assert np.array_equal(found.labels, truth if contact_to_cells else np.where(line, 0, truth))
     assert not found.small.any()
-
-
-def test_background_that_leaks_through_a_corner_is_no_hole():
-    # The gap in the middle meets the outside at two corners: background is connected by 8 neighbours, cells by 4.
-    labels = picture(
-        """
-        .....
-        .11..
-        1..1.
-        1111.
-        .....
-        """
-    )
-    assert filled(labels, 100).tolist() == labels.tolist()
-
-
-def test_holes_of_several_cells_are_filled_with_their_own_labels():
-    labels = picture(
-        """
-        111.222
-        1.1.2.2
-        111.222
-        """
-    )
-    assert filled(labels, 1).tolist() == picture("111.222 111.222 111.222").tolist()
 
 
 # Small segments
