@@ -74,11 +74,12 @@ def count_sides(labels: np.ndarray) -> np.ndarray:
 
     The border of the image is an outline too.
     """
-    n_bins = int(labels.max(initial=0)) + 1
-    # Each pixel has four sides; two of them are inside where it lies beside a pixel of the same label.
-    n_sides = 4 * np.bincount(labels[labels > 0], minlength=n_bins)
-    for one, other in adjacent(labels):
-        n_sides -= 2 * np.bincount(one[(one == other) & (one > 0)], minlength=n_bins)
+    n_sides = np.zeros(int(labels.max(initial=0)) + 1, np.intp)
+    # Pixels of one label that follow each other in a row or a column have a side at either end.
+    for first, (one, other) in zip((labels[:, 0], labels[0]), adjacent(labels)):
+        for begins in (first, other[one != other]):
+            n_sides += 2 * np.bincount(begins, minlength=n_sides.size)
+    n_sides[0] = 0
     return n_sides
 
 
