@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
-from typing import Callable, Iterable, Iterator, TypeVar
+from typing import Iterator
 
 import numpy as np
 
 BAND_PIXELS = 2**19  # 724 x 724: smaller images are one band
-THREADS = min(os.cpu_count() or 1, 8)
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def bands(shape: tuple[int, ...], at_least: int = 1) -> Iterator[slice]:
@@ -21,23 +14,6 @@ def bands(shape: tuple[int, ...], at_least: int = 1) -> Iterator[slice]:
     n_rows = max(at_least, BAND_PIXELS // max(1, shape[1]))
     for start in range(0, shape[0], n_rows):
         yield slice(start, min(start + n_rows, shape[0]))
-
-
-def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Return the results of the items in their order; as many are computed at a time as there are processors.
-
-    For functions that spend their time in compiled code which lets other threads run, as that of scipy does. What was
-    computed and not yet taken stays small.
-    """
-    rest = iter(items)
-    first = list(islice(rest, THREADS))
-    if len(first) < 2:  # one item or one processor: no threads to start
-        yield from map(function, chain(first, rest))
-        return
-    with ThreadPoolExecutor(THREADS) as pool:
-        while first:
-            yield from pool.map(function, first)
-            first = list(islice(rest, THREADS))
 
 
 def areas_of(labels: np.ndarray) -> np.ndarray:

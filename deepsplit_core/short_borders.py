@@ -15,9 +15,10 @@ import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
-from .bands import BAND_PIXELS, areas_of, bands, in_threads
+from .bands import BAND_PIXELS, areas_of, bands
 from .config import SplittingConfig
 from .outlines import borders
+from .threads import in_threads
 
 BLOCK = 512  # pixels: segments that begin in the same block of the image are flooded together
 BAND_ROWS = 256  # a band has at least, as its halo is looked at twice

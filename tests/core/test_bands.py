@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deepsplit_core import bands
-from deepsplit_core.bands import areas_of, in_threads, is_at_least
+from deepsplit_core.bands import areas_of, is_at_least
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 3), (8, 3), (9, 100), (0, 5), (5, 0)])
@@ -16,32 +16,6 @@ def test_bands_cover_every_row_once(monkeypatch, shape):
     rows = [row for band in bands.bands(shape) for row in range(band.start, band.stop)]
     assert rows == list(range(shape[0]))
     assert all(band.stop - band.start >= 3 or band.stop == shape[0] for band in bands.bands(shape, at_least=3))
-
-
-@pytest.mark.parametrize("n_threads", [1, 2])
-@pytest.mark.parametrize("n_items", [0, 1, 2, 7])
-def test_results_of_threads_come_in_order_and_few_ahead(monkeypatch, n_items, n_threads):
-    monkeypatch.setattr(bands, "THREADS", n_threads)
-    asked = []
-
-    def items():
-        for i in range(n_items):
-            asked.append(i)
-            yield i
-
-    taken = []
-    for result in in_threads(lambda i: i * i, items()):
-        taken.append(result)
-        assert len(asked) - len(taken) < 2 * n_threads
-    assert taken == [i * i for i in range(n_items)]
-
-
-def test_an_error_in_a_thread_is_raised_where_its_result_is_taken(monkeypatch):
-    monkeypatch.setattr(bands, "THREADS", 2)
-    results = in_threads(lambda i: 1 // i, [1, 0, 2])
-    assert next(results) == 1
-    with pytest.raises(ZeroDivisionError):
-        next(results)
 
 
 @given(arrays(np.int32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 6)))

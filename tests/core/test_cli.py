@@ -12,7 +12,7 @@ import tifffile
 from drawing import as_sets, discs, picture
 from networks import card_of, wired_network, write_weights
 
-from deepsplit_core import segmentation
+from deepsplit_core import cli, segmentation
 from deepsplit_core.cli import draw_overlay, main
 from deepsplit_core.config import PreprocessingConfig
 from deepsplit_core.images import read_image, write_labels, write_png
@@ -170,6 +170,23 @@ def test_program_passes_the_exit_code_on(root, tmp_path):
     assert run.returncode == 1
     assert run.stderr.startswith("error: ")
     assert "Traceback" not in run.stderr
+
+
+def test_ctrl_c_ends_the_program_at_once(monkeypatch, capsys):
+    """Without waiting for threads, and without a traceback."""
+
+    def stopped():
+        raise KeyboardInterrupt
+
+    def ended(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(cli, "main", stopped)
+    monkeypatch.setattr(os, "_exit", ended)
+    with pytest.raises(SystemExit) as end:
+        cli.program()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "Stopped.\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a pipe without a reader is another error on Windows")
