@@ -15,9 +15,9 @@ from typing import Sequence
 import numpy as np
 
 from . import __version__
+from .ahead import one_ahead
 from .images import IMAGE_SUFFIXES, read_image, write_labels, write_png
 from .preprocessing import check_image
-from .threads import one_ahead
 from .weights import bundled_models, find, read_card
 
 

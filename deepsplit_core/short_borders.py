@@ -1,13 +1,14 @@
 """The watershed by shape: what is still merged is cut where two regions meet along a short border (paper, 3.2).
 
-Seeds are found in bands of rows, and segments flooded in groups, several at a time, so that the memory which this
-takes does not grow with the image, unless a segment is as deep as a good part of it. Bands overlap as far as a result
-reaches, and segments do not touch: nothing depends on either.
+Seeds are found in bands of rows, and segments flooded in groups, so that the memory which this takes does not grow with
+the image, unless a segment is as deep as a good part of it. Bands overlap as far as a result reaches, and segments do
+not touch: nothing depends on either. They are looked at one after the other, as most of the time goes into a distance
+transform that lets no other thread run.
 """
 
 from __future__ import annotations
 
-import threading
+import functools
 from typing import Callable, Iterator, List, NamedTuple, Tuple
 
 import mahotas
@@ -18,7 +19,6 @@ from scipy.sparse import csgraph
 from .bands import BAND_PIXELS, areas_of, bands
 from .config import SplittingConfig
 from .outlines import borders
-from .threads import in_threads
 
 BLOCK = 512  # pixels: segments that begin in the same block of the image are flooded together
 BAND_ROWS = 256  # a band has at least, as its halo is looked at twice
@@ -65,10 +65,7 @@ def cut_short_borders(labels: np.ndarray, config: SplittingConfig) -> int:
     # Segments with one seed are one cell already: only the others are flooded.
     is_merged = np.bincount(seeds.segments[first_pixels], minlength=n_labels) > 1
     next_number, n_cuts = n_labels, 0
-
-    def flood(group: _Group) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray, int]:
-        """Return a group's box, its pixels in there, the cells there, numbered from 0, and the cuts."""
-        box, members = group
+    for box, members in _groups(labels, is_merged):
         is_member = np.zeros(n_labels + 1, bool)
         is_member[members] = True
         part = labels[box]
@@ -79,11 +76,7 @@ def cut_short_borders(labels: np.ndarray, config: SplittingConfig) -> int:
         numbers = np.unique(seeds.numbers[chosen], return_inverse=True)[1]  # few numbers for few regions
         markers[y - box[0].start, x - box[1].start] = numbers + 1
         cells, n_cuts_here = _flood(np.where(own, part, 0), markers, config)
-        return box, own, cells, n_cuts_here
-
-    # Groups have no pixel in common, so that numbering the pieces of one changes nothing that another one reads.
-    for box, own, cells, n_cuts_here in in_threads(flood, _groups(labels, is_merged)):
-        labels[box][own] = cells[own] + next_number
+        part[own] = cells[own] + next_number
         next_number += int(cells.max()) + 1
         n_cuts += n_cuts_here
     return n_cuts
@@ -131,23 +124,18 @@ def _find_maxima(labels: np.ndarray, seed_distance: float) -> np.ndarray:
     smoothing, radius = seed_distance / 4, int(np.ceil(seed_distance))
     reach = radius + int(np.ceil(4 * smoothing))  # `_smoothed` ends at four standard deviations
 
-    whole: list[np.ndarray] = []
-    only_one = threading.Lock()
-
+    @functools.lru_cache(maxsize=1)
     def of_all() -> np.ndarray:
-        with only_one:
-            if not whole:
-                whole.append(distance_inside(labels))
-        return whole[0]
+        return distance_inside(labels)
 
-    def find(rows: slice) -> np.ndarray:
+    found = [np.zeros(0, np.intp)]
+    for rows in bands(labels.shape, BAND_ROWS):
         distance, core = _distance_around(labels, rows, reach, DEPTH * radius, of_all)
         smooth = _smoothed(distance, smoothing)
         allowed = np.zeros(smooth.shape, bool)
         allowed[core] = labels[rows] > 0
-        return _greatest_within(smooth, radius, allowed) + (rows.start - core.start) * labels.shape[1]
-
-    return np.concatenate([np.zeros(0, np.intp), *in_threads(find, bands(labels.shape, BAND_ROWS))])
+        found.append(_greatest_within(smooth, radius, allowed) + (rows.start - core.start) * labels.shape[1])
+    return np.concatenate(found)
 
 
 def _smoothed(values: np.ndarray, sigma: float) -> np.ndarray:
