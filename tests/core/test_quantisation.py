@@ -60,7 +60,7 @@ def test_the_function_is_the_same_to_some_steps_of_uint8(network):
         found = quantise(network)(images())
     assert found.dtype == torch.float32
     error = (found - expected).std(dim=(0, 2, 3)) / expected.std(dim=(0, 2, 3))
-    assert (error < (0.05 if devices.has_vnni() else 0.08)).all(), error
+    assert (error < (0.06 if devices.has_vnni() else 0.08)).all(), error
     # Rounding to nearest shifts nothing.
     shift = (found - expected).mean(dim=(0, 2, 3)) / expected.std(dim=(0, 2, 3))
     assert (shift.abs() < 0.02).all(), shift
