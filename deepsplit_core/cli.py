@@ -15,7 +15,6 @@ from typing import Sequence
 import numpy as np
 
 from . import __version__
-from .ahead import one_ahead
 from .images import IMAGE_SUFFIXES, read_image, write_labels, write_png
 from .preprocessing import check_image
 from .weights import bundled_models, find, read_card
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def program() -> None:
     """Be the program `deepsplit`: everything is written and closed when `main` returns, so that it ends at once.
 
-    Python would take torch down piece by piece, which takes most of a second, and wait for the image that is under way.
+    Python would take torch down piece by piece, which takes most of a second.
     """
     try:
         code = main()
@@ -69,7 +68,7 @@ def _segment(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from .config import SegmentConfig
-    from .segmentation import Prediction, predict, split_prediction
+    from .segmentation import predict, split_prediction
     from .weights import load_model
 
     images = _listed(options.images)
@@ -83,16 +82,12 @@ def _segment(options: argparse.Namespace) -> int:
             f"The output folder {options.output} cannot be made: {error.strerror}. Choose another."
         ) from error
 
-    def see(path: Path) -> tuple[np.ndarray, Prediction]:
-        image = check_image(read_image(path))
-        return image, predict(image, config)
-
     n_failed = 0
-    # The network looks at the next image while this one is split and written.
-    for path, seen in tqdm(one_ahead(see, images), total=len(images), unit="image", disable=None):
+    for path in tqdm(images, unit="image", disable=None):
         # An image that cannot be segmented is named and counted; the others are worth having.
         try:
-            image, prediction = seen.result()
+            image = check_image(read_image(path))
+            prediction = predict(image, config)
             labels = split_prediction(prediction, config).labels
             write_labels(options.output / f"{path.stem}_labels.tif", labels)
             if options.overlay:

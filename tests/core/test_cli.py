@@ -173,7 +173,7 @@ def test_program_passes_the_exit_code_on(root, tmp_path):
 
 
 def test_ctrl_c_ends_the_program_at_once(monkeypatch, capsys):
-    """Without waiting for threads, and without a traceback."""
+    """And without a traceback."""
 
     def stopped():
         raise KeyboardInterrupt
