@@ -81,7 +81,6 @@ def _segment(options: argparse.Namespace) -> int:
         raise OSError(
             f"The output folder {options.output} cannot be made: {error.strerror}. Choose another."
         ) from error
-
     n_failed = 0
     for path in tqdm(images, unit="image", disable=None):
         # An image that cannot be segmented is named and counted; the others are worth having.

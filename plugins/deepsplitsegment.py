@@ -190,7 +190,7 @@ the choice you see what the model was trained on, under which licence, and how l
 """,
         )
         self.model_page = HTMLText(
-            "What the model is", size=(30, 4), doc="What the file of the selected model says of itself."
+            "What the model is", size=(30, 7), doc="What the file of the selected model says of itself."
         )
         self.diameter = Float(
             "Expected cell diameter",

@@ -7,7 +7,7 @@ import tifffile
 from window import wait_for
 
 # Where the names of the settings stand in the main window, as (rows, columns) of its picture.
-NAMES_OF_SETTINGS = np.s_[150:1180, 240:560]
+NAMES_OF_SETTINGS = np.s_[150:1280, 240:560]
 
 
 def names_of_settings(picture):

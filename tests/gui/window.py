@@ -13,7 +13,7 @@ from pathlib import Path
 from imageio import v2 as imageio
 
 START = Path(__file__).with_name("start_cellprofiler.py")
-WIDTH, HEIGHT = 1500, 1200  # of the main window: all settings of DeepSplitSegment fit in
+WIDTH, HEIGHT = 1500, 1300  # of the main window: all settings of DeepSplitSegment fit in
 PROGRAMS = ("Xvfb", "openbox", "xdotool", "import", "setpriv")
 IS_5 = importlib.util.find_spec("cellprofiler_library") is not None
 # What the log says when something went wrong.
@@ -88,7 +88,7 @@ def screen(folder):
     """A display of its own with a window manager; gives its name, for instance ":1"."""
     read, write = os.pipe()
     # Without -noreset it ends with its first client.
-    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1300x24", "-nolisten", "tcp", "-noreset"]
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1400x24", "-nolisten", "tcp", "-noreset"]
     with running(command, folder / "xvfb.log", pass_fds=[write]):
         os.close(write)
         with open(read) as pipe:
