@@ -20,11 +20,24 @@ def areas_of(labels: np.ndarray) -> np.ndarray:
     """Count the pixels of each label of a (Y, X) int array: (n + 1,) int, the background's first."""
     areas = np.zeros(int(labels.max(initial=0)) + 1, np.intp)
     for rows in bands(labels.shape):
-        # Equal pixels that follow each other are counted at once: there are few such runs.
-        flat = labels[rows].ravel()
-        starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1]))
-        areas += np.bincount(flat[starts], np.diff(starts, append=flat.size), areas.size).astype(np.intp)
+        numbers, _, lengths = runs(labels[rows])
+        areas += np.bincount(numbers, lengths, areas.size).astype(np.intp)
     return areas
+
+
+def runs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find the runs of equal pixels in the rows of a (Y, X) int array, of which there are far fewer than pixels.
+
+    Returns
+    -------
+    numbers, starts, lengths : (n,) int arrays
+        The label of each, its first pixel as an index into the flat array, and its pixels, counted.
+    """
+    flat = labels.ravel()
+    is_first = np.append(True, flat[1:] != flat[:-1])
+    is_first[:: labels.shape[1]] = True
+    starts = np.flatnonzero(is_first)
+    return flat[starts], starts, np.diff(starts, append=flat.size)
 
 
 def typical_area(areas: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deepsplit_core import bands
-from deepsplit_core.bands import areas_of, is_at_least
+from deepsplit_core.bands import areas_of, is_at_least, runs
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 3), (8, 3), (9, 100), (0, 5), (5, 0)])
@@ -38,3 +38,12 @@ def test_all_float16_from_0_to_1_compare_as_in_float32(threshold):
     expected = values.astype(np.float32) >= np.float32(threshold)
     assert np.array_equal(is_at_least(values, threshold), expected)
     assert np.array_equal(is_at_least(values.astype(np.float32), threshold), expected)
+
+
+@given(arrays(np.int32, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(0, 2)))
+def test_runs_are_the_rows_in_short(labels):
+    numbers, starts, lengths = runs(labels)
+    assert np.array_equal(np.repeat(numbers, lengths), labels.ravel())
+    assert np.array_equal(np.cumsum(lengths) - lengths, starts)
+    rows, last_rows = starts // labels.shape[1], (starts + lengths - 1) // labels.shape[1]
+    assert np.array_equal(rows, last_rows)  # none goes on in the next row
