@@ -146,7 +146,7 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
 
     from .dataset import load_samples
     from .loop import train
-    from .provenance import check_same_data, write_provenance
+    from .provenance import check_same_data, check_same_teacher, write_provenance
 
     run: Path = options.output
     if is_first():
@@ -165,6 +165,7 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
     if options.resume:
         _check_same_run(run, config, split)
         check_same_data(run / "config.json", parts)
+        check_same_teacher(run / "config.json", config)
     elif is_first():
         run.mkdir(parents=True, exist_ok=True)
         with_replacement(run / "split.json", lambda part: part.write_text(json.dumps(split, indent=1)))

@@ -21,6 +21,10 @@ class TrainConfig(Config):
     network, preprocessing, targets, augmentation : Config
     start_from : str
         A bundled model or a weights file whose weights the run starts from; empty: from random ones.
+    teacher : str
+        A bundled model or a weights file whose probabilities are mixed into both masks of the targets; empty: none.
+    teacher_share : float
+        Share of the teacher's probabilities, 0 to 1, beside the annotation.
     schedule : {"cumulative", "simultaneous"}
         First segmentation, then separation (paper, 4.1), or both from scratch (4.2); see `schedule.stages_of`.
     seed : int
@@ -66,6 +70,8 @@ class TrainConfig(Config):
     targets: TargetConfig = field(default_factory=TargetConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     start_from: str = ""
+    teacher: str = ""
+    teacher_share: float = 0.5
     schedule: str = "cumulative"
     seed: int = 0
     balance_folders: bool = False
@@ -99,6 +105,7 @@ class TrainConfig(Config):
             self._require(getattr(self, name) in allowed, name, f"one of {allowed}")
         for name in ("seed", "patience", "validation_images", "picture_epochs"):
             self._require(getattr(self, name) >= 0, name, "at least 0")
+        self._require(0 <= self.teacher_share <= 1, "teacher_share", "0 to 1")
         self._require(0 <= self.empty_share < 1, "empty_share", "0 to 1, below 1")
         if self.network.passes != 1:
             raise ValueError("network.passes is 2, but the export of a run sets it: leave it out.")

@@ -102,6 +102,7 @@ def export(
         training={
             "config": config.to_dict(),
             "start_from_sha256": origin.get("start_from_sha256", ""),
+            "teacher_sha256": origin.get("teacher_sha256", ""),
             "images": {part: len(annotations) for part, annotations in parts.items()},
             "stage": state["stage"],
             "epochs": n_done,

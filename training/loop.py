@@ -30,7 +30,9 @@ from .optimisers import has_converged, make_optimiser, set_learning_rate
 from .pictures import write_picture
 from .scalars import open_scalars, write_scalars
 from .schedule import Stage, begin, outputs, set_training, stage_loss, stages_of, trained_parameters
+from .steps import OfBatch, make_step
 from .stopping import end_with_main_process, unstoppable
+from .teacher import Teacher
 from .validation import look_at, spread, validate
 
 
@@ -73,6 +75,7 @@ def train(
         remove_leftovers(run)
         write_csv(run / "metrics.csv", history)  # a run may be killed between its checkpoint and this file
     stages = stages_of(config)
+    teacher = Teacher(config, device) if config.teacher else None
     with open_scalars(run, len(history)) if is_first() else nullcontext() as scalars:
         for number, stage in enumerate(stages):
             if position and position.stage in [later.name for later in stages[number + 1 :]]:
@@ -84,6 +87,8 @@ def train(
                 optimiser.load_state_dict(position.optimiser)
             first_epoch = len(rows_of(history, stage.name))
             forward = replicated(network, partial(outputs, stage=stage))
+            loss_of_views = partial(view_loss, network, stage, forward, teacher)
+            take_step = make_step(loss_of_views, optimiser, device_of(network))
             batches = RandomBatches(training, config, number)
             with unstoppable():
                 views = load_views(batches, first_epoch, stage.n_epochs, config, network)
@@ -93,7 +98,7 @@ def train(
                         tqdm.write(f"{stage.name} converged: no better validation loss for {config.patience} epochs")
                         break
                     start = time.perf_counter()
-                    loss = train_epoch(network, forward, optimiser, views, bar, stage, epoch, config)
+                    loss = train_epoch(network, take_step, optimiser, views, bar, stage, epoch, config)
                     held_out = validate(network, validation, stage, config)
                     history.append(make_row(stage.name, epoch + 1, loss, *held_out, time.perf_counter() - start))
                     with unstoppable():
@@ -139,9 +144,22 @@ def load_views(
     return iter(loader) if steps else iter(())
 
 
+def view_loss(
+    network: UNet,
+    stage: Stage,
+    forward: Callable[[Tensor], Outputs],
+    teacher: Teacher | None,
+    images: Tensor,
+    targets: Tensor,
+) -> Tensor:
+    """Return the stage's loss of a batch of views, whose targets are in part what a teacher finds, if there is one."""
+    targets = teacher.teach(images, targets) if teacher else targets
+    return stage_loss(network, images, targets, stage, forward)
+
+
 def train_epoch(
     network: UNet,
-    forward: Callable[[Tensor], Outputs],
+    take_step: OfBatch,
     optimiser: torch.optim.Optimizer,
     views: Iterator[tuple[Tensor, Tensor]],
     bar: tqdm,
@@ -158,16 +176,12 @@ def train_epoch(
             set_learning_rate(optimiser, step, stage.n_epochs * config.epoch_steps, config)
             # Dropout of a resumed run is that of an uninterrupted one.
             torch.manual_seed(random_seed(config.seed + step))
-            loss = stage_loss(network, images, targets, stage, forward)
-            losses.append(float(mean(loss.detach())))
+            losses.append(float(mean(take_step(images, targets))))
             if not math.isfinite(losses[-1]):
                 raise ValueError(
                     f"The loss of {stage.name}, step {step + 1}, is {losses[-1]}: the training ran away. "
                     "The run folder holds the epoch before; start a new run with a lower learning_rate."
                 )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
             bar.update()
             bar.set_postfix(loss=f"{mean_loss(losses):.4f}", refresh=False)
     average_statistics(network)

@@ -77,6 +77,7 @@ def write_provenance(
         "seed": config.seed,
         "config": config.to_dict(),
         "start_from_sha256": weights.fingerprint(config.start_from) if config.start_from else "",
+        "teacher_sha256": weights.fingerprint(config.teacher) if config.teacher else "",
         "data": _data(parts),
         "versions": versions(),
         "device": dict(zip(("name", "dtype"), describe(device, choose_dtype(device)), strict=True)),
@@ -94,6 +95,17 @@ def check_same_data(path: Path, parts: Mapping[str, Sequence[Annotation]]) -> No
         raise ValueError(
             f"The images or labels have changed since {path.parent} was started (then {saved}, now {found}): "
             "put them back as they were, or start a new run in another folder."
+        )
+
+
+def check_same_teacher(path: Path, config: TrainConfig) -> None:
+    """Raise ValueError where the teacher's weights are not those that the run was started with."""
+    if config.teacher and json.loads(path.read_text(encoding="utf-8"))["teacher_sha256"] != weights.fingerprint(
+        config.teacher
+    ):
+        raise ValueError(
+            f"The teacher {config.teacher} is another file than when {path.parent} was started: put it back as it was, "
+            "or start a new run in another folder."
         )
 
 

@@ -15,6 +15,9 @@ from training.settings import check_kinds, merge, read_config, read_setting
         ("optimiser=sgd", {"optimiser": "sgd"}),
         ('optimiser = "sgd"', {"optimiser": "sgd"}),
         ("start_from=runs/mine.safetensors", {"start_from": "runs/mine.safetensors"}),
+        ("teacher=/data/wide.safetensors", {"teacher": "/data/wide.safetensors"}),
+        ("teacher=../wide.safetensors", {"teacher": "../wide.safetensors"}),
+        (r"teacher=C:\runs\wide.safetensors", {"teacher": r"C:\runs\wide.safetensors"}),
     ],
 )
 def test_setting_is_toml_and_a_word_needs_no_quotes(text, expected):
