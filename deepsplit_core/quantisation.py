@@ -192,19 +192,20 @@ class QuantisedAddition(QuantisedConvolution):
             *(x, 1.0, 0, self.weights, self.scales, self.zeros, sums, self.bias, *self.layout),
             *(1.0, 0, torch.uint8, self.codes.step, ZERO, "sum", 1.0, "relu", [], ""),
         )
-        return result.clamp_(max=self.codes.activation)  # this operator clips at 255 alone
+        # This operator clips at 255 alone.
+        return result if self.codes.activation == 255 else result.clamp_(max=self.codes.activation)
 
 
 class QuantisedImageConvolution(ImageConvolution):
     """(N, 1, Y, X) float32 image -> (N, out, Y, X) uint8."""
 
     def __init__(self, weights: Tensor, bias: Tensor, codes: Codes) -> None:
-        super().__init__(weights, bias)
-        self.largest_code = codes.activation
+        super().__init__(weights, bias + 0.5)
+        self.codes = codes
 
     def forward(self, image: Tensor) -> Tensor:
-        """Convolve in float32, and round."""
-        return super().forward(image).round_().clamp_(0, self.largest_code).to(torch.uint8)
+        """Convolve in float32, and round: what is .5 too large is cut off."""
+        return super().forward(image).clamp_(0, self.codes.activation + 0.5).to(torch.uint8)
 
 
 class QuantisedDecoderBlock(nn.Module):
