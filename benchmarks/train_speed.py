@@ -14,6 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,11 +24,12 @@ from deepsplit_core.architectures import build
 from deepsplit_core.devices import choose_device, choose_dtype, describe
 from training.config import TrainConfig
 from training.dataset import RandomBatches, Sample
-from training.hardware import place
+from training.hardware import device_of, place
 from training.loop import load_views
 from training.optimisers import make_optimiser
 from training.schedule import Stage, begin, loss_of, set_training, stage_loss, stages_of, trained_parameters
 from training.settings import read_config
+from training.steps import make_step
 
 from .plain import plain_decoders
 
@@ -74,11 +76,12 @@ class OurLoop:
     """The steps of `loop.train_epoch`, with a clock around the wait for views."""
 
     def __init__(self, config: TrainConfig, stage: Stage, views: Iterator[tuple[Tensor, Tensor]]) -> None:
-        self.stage, self.views, self.waited = stage, views, 0.0
+        self.views, self.waited = views, 0.0
         self.network = place(build(config.network), str(choose_device("cpu")))
         begin(self.network, stage, config)
         set_training(self.network, stage)
-        self.optimiser = make_optimiser(trained_parameters(self.network, stage), config)
+        optimiser = make_optimiser(trained_parameters(self.network, stage), config)
+        self.take_step = make_step(partial(stage_loss, self.network, stage=stage), optimiser, device_of(self.network))
 
     def run(self, n_steps: int) -> float:
         """Take steps and return the seconds that they took."""
@@ -87,11 +90,7 @@ class OurLoop:
             asked = time.perf_counter()
             images, targets = next(self.views)
             self.waited += time.perf_counter() - asked
-            loss = stage_loss(self.network, images, targets, self.stage)
-            float(loss.detach())
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimiser.step()
+            float(self.take_step(images, targets))
         return time.perf_counter() - start
 
 
