@@ -6,8 +6,10 @@ import run_demo
 import tifffile
 from window import wait_for
 
-# Where the names of the settings stand in the main window, as (rows, columns) of its picture.
-NAMES_OF_SETTINGS = np.s_[150:1280, 240:560]
+# Where the names of the settings stand in the main window, as (rows, columns) of its picture: right of the list of
+# modules and the buttons below it, which CellProfiler 5 makes up to 302 pixels wide.
+LEFT = 310
+NAMES_OF_SETTINGS = np.s_[150:1280, LEFT:560]
 
 
 def names_of_settings(picture):
@@ -60,8 +62,8 @@ def test_the_device_can_be_tried(open_example):
         # setting takes two lines, the word stands between them.
         settings = cellprofiler.picture(cellprofiler.main, "cell_shape_settings")
         row = names_of_settings(settings)[-1]
-        (columns,) = np.nonzero((settings[row - 14 : row + 12, 240:1000].max(axis=-1) < 128).any(axis=0))
-        cellprofiler.click(cellprofiler.main, 240 + columns[-1], row + 2)
+        (columns,) = np.nonzero((settings[row - 14 : row + 12, LEFT:1000].max(axis=-1) < 128).any(axis=0))
+        cellprofiler.click(cellprofiler.main, LEFT + columns[-1], row + 2)
         answer = cellprofiler.wait_for_window("^DeepSplitSegment$", 120)
         cellprofiler.picture(answer, "device")
         assert cellprofiler.trouble() == []
