@@ -168,8 +168,8 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
         check_same_teacher(run / "config.json", config)
     elif is_first():
         run.mkdir(parents=True, exist_ok=True)
-        with_replacement(run / "split.json", lambda part: part.write_text(json.dumps(split, indent=1)))
         write_provenance(run / "config.json", config, parts, options.arguments, device)
+        with_replacement(run / "split.json", lambda part: part.write_text(json.dumps(split, indent=1)))
     where = " in ".join(describe(device, choose_dtype(device)))
     where += f", {n_processes()} processes" if n_processes() > 1 else ""
     print(f"{ ({part: len(chosen) for part, chosen in names.items()}) } images, on {where}", flush=True)
