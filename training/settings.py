@@ -60,14 +60,10 @@ def read_setting(text: str) -> dict[str, Any]:
     The value is TOML; a single word or a path needs no quotes, which a shell would take away.
     """
     key, _, value = text.partition("=")
-    is_word = re.fullmatch(r"(\.{0,2}/|~|[A-Za-z])[\w./\\:~-]*", value.strip()) and value.strip() not in (
-        "true",
-        "false",
-        "inf",
-        "nan",
-    )
+    word = value.strip()
+    is_text = re.fullmatch(r"(\.{0,2}/|~|[A-Za-z])[\w./\\:~-]*", word) and word not in ("true", "false", "inf", "nan")
     try:
-        return tomllib.loads(f"{key} = '{value.strip()}'" if is_word else f"{key} = {value}")
+        return tomllib.loads(f"{key} = '{word}'" if is_text else f"{key} = {value}")
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"--set {text}: expected KEY=VALUE, such as network.base_width=32 ({error}).") from error
 

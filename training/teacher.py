@@ -1,7 +1,7 @@
 """A trained network as a teacher (Hinton et al. 2015, arXiv:1503.02531): its probabilities are mixed into the targets.
 
-A wide network finds more than a narrow one learns by itself, and is sure where annotators are exact and unsure where
-they are not. The loss is linear in its targets, so that a mixture of targets is that mixture of both losses.
+A teacher's probabilities say where its annotators agree, which a mask does not. The loss is linear in its targets, so
+that a mixture of targets is that mixture of both losses.
 """
 
 from __future__ import annotations
