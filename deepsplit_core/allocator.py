@@ -6,7 +6,8 @@ import ctypes
 import sys
 
 # Of glibc's malloc.h.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8
+MAPPINGS = 65536  # arrays that glibc maps at most, if it is told nothing
 LARGEST = 256 << 20  # bytes; a feature map of a tile of 1024 pixels at width 16 has 32 to 128 MB
 SMALLEST = 16 << 20  # bytes; what splitting needs for a band of rows has a few MB, and a large image's labels hundreds
 
@@ -30,7 +31,8 @@ def keep_memory(n_bytes: int = 512 << 20) -> bool:
     library = _glibc()
     if library is None:
         return False
-    library.mallopt(_MMAP_THRESHOLD, LARGEST)
+    if not library.mallopt(_MMAP_THRESHOLD, LARGEST):
+        library.mallopt(_MMAP_MAX, 0)  # before version 2.35 the threshold is 32 MB at most: nothing is mapped then
     library.mallopt(_TRIM_THRESHOLD, n_bytes)
     library.mallopt(_ARENA_MAX, 1)  # the memory of threads beside the first is kept in small pieces otherwise
     return True
@@ -40,6 +42,7 @@ def release_memory() -> None:
     """Give back what is kept, and keep little until `keep_memory`: before something else needs much memory."""
     library = _glibc()
     if library is not None:
+        library.mallopt(_MMAP_MAX, MAPPINGS)
         library.mallopt(_MMAP_THRESHOLD, SMALLEST)
         library.mallopt(_TRIM_THRESHOLD, 2 * SMALLEST)
         library.malloc_trim(0)

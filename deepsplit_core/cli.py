@@ -204,7 +204,7 @@ def _listed(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         found = [path]
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+            found = sorted(filter(_is_image, path.iterdir()))
             found = [file for file in found if not file.stem.endswith(("_labels", "_overlay"))]
         elif not path.exists() and glob.has_magic(str(path)):
             found = sorted(map(Path, glob.glob(str(path))))
@@ -259,13 +259,18 @@ def _label_images(folder: Path) -> dict[str, Path]:
     """Return the label images of a folder by the names of their images."""
     by_name: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.stem.endswith("_overlay"):
+        if not _is_image(path) or path.stem.endswith("_overlay"):
             continue
         name = _image_name(path)
         if name in by_name:
             raise ValueError(f"{by_name[name]} and {path} both belong to the image {name}: move one away.")
         by_name[name] = path
     return by_name
+
+
+def _is_image(path: Path) -> bool:
+    """Say whether a file of a folder is an image, by its name. Hidden ones are not: macOS leaves ``._NAME`` behind."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def _image_name(path: Path) -> str:

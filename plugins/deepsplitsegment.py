@@ -61,19 +61,19 @@ Objects that were discarded count as well, but not what is smaller than the mode
 - *DeepSplit_ModelName, DeepSplit_ModelSha256*: the model, and the SHA-256 of its file.
 - *DeepSplit_Version*: the version of DeepSplit.
 - *DeepSplit_Device*: the device that was used, and its type of numbers.
-- *DeepSplit_Scale*: by how much the image was shrunk for the network: 2 if your cells are twice as large as those that
-  the model was trained on, 1 if the network saw the image as it is.
+- *DeepSplit_Scale*: by how much your cells were taken to be larger than those that the model was trained on, and the
+  image was shrunk for it: 2 if they are twice as large, 1 if it was taken as the model's own images were.
 - *DeepSplit_Tile*: the longest side, in pixels, that a tile of the image may have had. It is 1024, less if a graphics
   card ran out of memory, and 0 for an image without contrast.
 - *DeepSplit_SecondsNetwork, DeepSplit_SecondsSplitting*: the time that each took, in seconds.
 
 Pixels outside the image's mask never belong to an object. An image of one grey value gives no objects. An empty field
 of a camera is none: the contrast of each image is stretched, and noise and uneven light may then look like cells. The
-models have learned of it, but *nuclei* still finds a few small ones in every second such field: the diameter of the
-smallest object, or seeds, keep them out; **FlagImage** leaves such images out altogether. Something very bright, debris
-say, that covers more than 0.2 % of the image takes the contrast from the cells, some or most of which are then missed:
-clip it with **RescaleIntensity**, or mask it with **IdentifyPrimaryObjects** and **MaskImage**. An image or a setting
-that cannot be used stops the run with a message; it never gives an empty result.
+models have learned of it, but may take a speck for a small cell: the diameter of the smallest object, or seeds, keep
+them out; **FlagImage** leaves such images out altogether. Something very bright, debris say, that covers more than
+0.2 % of the image takes the contrast from the cells, some or most of which are then missed: clip it with
+**RescaleIntensity**, or mask it with **IdentifyPrimaryObjects** and **MaskImage**. An image or a setting that cannot be
+used stops the run with a message; it never gives an empty result.
 
 Volumes are not supported. To segment each plane as an image of its own, select *No* for *Process as 3D?* in
 **NamesAndTypes** and, in **Metadata**, extract metadata from image file headers: without that, CellProfiler reads only
@@ -180,8 +180,9 @@ the choice you see what the model was trained on, under which licence, and how l
             "Name of the weights file",
             "",
             get_directory_fn=self.weights_directory.get_absolute_path,
-            set_directory_fn=lambda path: self.weights_directory.join_parts(
-                *self.weights_directory.get_parts_from_path(path)
+            # Not join_parts: it doubles the backslashes of Windows, as for a path with metadata.
+            set_directory_fn=lambda path: self.weights_directory.set_value(
+                self.weights_directory.join_string(*self.weights_directory.get_parts_from_path(path))
             ),
             browse_msg="Choose a weights file",
             exts=[("DeepSplit weights (*.safetensors)", "*.safetensors"), ("All files (*.*)", "*.*")],
@@ -739,6 +740,8 @@ Select which Python runs the network; the results are the same.
     def prepare_to_create_batch(self, workspace, fn_alter_path):
         """Rewrite the folders for the machines that a batch file is made for."""
         self.weights_directory.alter_for_create_batch_files(fn_alter_path)
+        if os.path.isabs(self.weights_file.value):
+            self.weights_file.value = fn_alter_path(self.weights_file.value)
         self.environment.alter_for_create_batch_files(fn_alter_path)
         return True
 

@@ -1,4 +1,4 @@
-"""The client: has an engine predict, and starts it where none is running. Standard library and numpy alone.
+"""The client: has an engine predict, and starts it where none is running. It needs no torch.
 
 Every image is a connection of its own, so that a client holds nothing that could go stale between two images.
 """

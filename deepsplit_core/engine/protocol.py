@@ -46,7 +46,7 @@ def send(connection: socket.socket, header: dict[str, Any], arrays: Sequence[np.
     Parameters
     ----------
     connection : socket
-        Its time limit holds for the whole frame.
+        Its time limit holds for the header, and for each array.
     header : dict
         Of what JSON knows.
     arrays : sequence of arrays

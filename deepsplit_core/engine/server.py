@@ -33,7 +33,7 @@ HEARTBEAT_SECONDS = 2.0
 HANDSHAKE_SECONDS = 5.0
 SILENCE_SECONDS = 60.0  # a client that was let in sends its image, and takes its answer, within this time
 TILE_SECONDS = 300.0  # a network that works longer than this on one batch of tiles hangs
-LARGEST_CROWD = 64  # connections at once
+LARGEST_CROWD = 64  # connections at once that have not shown yet that they may be here
 LOCK_SECONDS = 0.5  # an engine that cannot have the lock for longer is not needed
 IN_FLIGHT = 4  # images at once: while one is in the network the next are made ready
 
@@ -96,15 +96,16 @@ class Engine:
         """Serve one connection. Whoever breaks the rules, or is gone, gets no answer."""
         try:
             with closing(connection):
-                protocol.admit(connection, token, HANDSHAKE_SECONDS)
+                try:
+                    protocol.admit(connection, token, HANDSHAKE_SECONDS)
+                finally:
+                    self._crowd.release()
                 protocol.send(connection, {"protocol": protocol.VERSION, "version": __version__, "pid": os.getpid()})
                 request, arrays = protocol.receive(connection, SILENCE_SECONDS)
                 connection.settimeout(SILENCE_SECONDS)
                 self._serve(connection, request, arrays)
         except (OSError, protocol.ProtocolError, MemoryError) as error:
             LOGGER.info("A connection was closed: %s: %s", type(error).__name__, error)
-        finally:
-            self._crowd.release()
 
     def _serve(self, connection: socket.socket, request: dict[str, Any], arrays: list[np.ndarray]) -> None:
         command = request.get("command")

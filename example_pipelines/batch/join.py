@@ -16,8 +16,8 @@ Table = Tuple[List[str], List[List[str]]]
 
 
 def read_table(path: Path) -> Table:
-    """Read the columns and the rows of a CSV file."""
-    with open(path, newline="", encoding="utf-8") as file:
+    """Read the columns and the rows of a CSV file, whose texts CellProfiler wrote in the encoding of its machine."""
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         columns, *rows = csv.reader(file)
     return columns, rows
 
@@ -76,7 +76,7 @@ def main(arguments: List[str]) -> int:
         return 1
     options.output.mkdir(parents=True, exist_ok=True)
     for name, (columns, rows) in tables.items():
-        with open(options.output / name, "w", newline="", encoding="utf-8") as file:
+        with open(options.output / name, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             csv.writer(file, lineterminator="\n").writerows([columns, *rows])
         print(f"{options.output / name}: {len(rows)} rows")
     return 0

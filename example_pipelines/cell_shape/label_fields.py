@@ -5,7 +5,7 @@
 EXAMPLE_HUMAN is the folder of the images of CellProfiler's ExampleHuman; ExampleFly is in CellProfiler. Nuclei are
 found in the DNA channel by DeepSplit's model *nuclei*, and cells grown from them: the labels know what the cell channel
 alone does not show. They are as good as the pipeline is, so look at them first (`python -m training inspect`).
-The bundled model *cells* has learned from those of this script (training/presets/cells_second.toml).
+The bundled model *cells* has learned from those of this script (training/presets/bundled/cells_second.toml).
 """
 
 import sys

@@ -75,7 +75,7 @@ def read_rows(path: Path) -> List[Dict[str, str]]:
     """Read a CSV file; none where there is no file."""
     if not path.is_file():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:  # paths are in the machine's own encoding
         return list(csv.DictReader(file))
 
 

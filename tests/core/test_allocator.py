@@ -45,6 +45,32 @@ def test_kept_memory_can_be_given_back():
     assert run("keep", code).split() == ["True", "False"] * 2
 
 
+OLD = """
+import ctypes
+from deepsplit_core import allocator
+
+class Old:
+    library = ctypes.CDLL(None)
+
+    def mallopt(self, option, value):
+        return 0 if option == allocator._MMAP_THRESHOLD and value > 32 << 20 else self.library.mallopt(option, value)
+
+    def malloc_trim(self, pad):
+        return self.library.malloc_trim(pad)
+
+allocator._glibc = Old
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc can be told")
+def test_so_it_is_with_an_old_glibc_which_refuses_a_threshold_above_32_mb():
+    assert run("keep", OLD + CODE).split() == ["True", "True"] * 2
+    code = CODE.replace("    print(", "    release_memory()\n    print(").replace(
+        "import keep_", "import release_memory, keep_"
+    )
+    assert run("keep", OLD + code).split() == ["True", "False"] * 2
+
+
 def test_other_systems_are_left_alone(monkeypatch):
     from deepsplit_core import allocator
 

@@ -51,6 +51,7 @@ def test_a_diameter_that_was_estimated_is_told(tmp_path, image, capsys):
 def test_a_folder_and_a_pattern_stand_for_their_images(tmp_path, image, wired_weights, capsys):
     tifffile.imwrite(tmp_path / "more.TIF", (TRUTH > 0).astype(np.uint16))
     (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "._cells.tif").write_bytes(b"what macOS leaves on other file systems")
     assert segment([tmp_path / "*.[tT][iI][fF]"], tmp_path / "out", wired_weights) == 0
     assert "2 of 2 images" in capsys.readouterr().out
     for _ in range(2):  # the results of the first time are no images
@@ -242,6 +243,7 @@ def test_evaluate_two_folders_joined_by_name(tmp_path, capsys):
     write_labels(predicted / "b_labels.tif", picture("...."))
     write_png(predicted / "b_overlay.png", np.zeros((1, 4, 3), np.uint8))  # left beside the labels by --overlay
     (predicted / "notes.txt").write_text("not an image")
+    (predicted / ".c_labels.tif.7.part.tif").write_bytes(b"what a power cut left of a file")
     scores = evaluate_as_json(capsys, predicted, truth)
     assert (scores["images"], scores["n_true"], scores["n_predicted"]) == (2, 3, 2)
     assert scores["cds"] == pytest.approx(2 * 2 / 5)

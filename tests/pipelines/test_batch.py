@@ -75,6 +75,15 @@ def test_rows_are_in_order_of_images_and_objects(join, small_jobs):
     )
 
 
+def test_paths_keep_the_encoding_of_the_machine_that_wrote_them(join, small_jobs, tmp_path):
+    """CellProfiler writes tables in that of its system: cp1252 on a German Windows."""
+    for job in small_jobs:
+        table = (job / "Image.csv").read_text().replace("_Cells\n", "_Cells,PathName\n").rstrip() + ",C:\\J\u00fcrgen\n"
+        (job / "Image.csv").write_bytes(table.encode("cp1252"))
+    assert join.main([*map(str, small_jobs), "--output", str(tmp_path / "all")]) == 0
+    assert (tmp_path / "all" / "Image.csv").read_bytes().count("C:\\J\u00fcrgen\n".encode("cp1252")) == 2
+
+
 def test_a_job_that_failed_is_named(join, small_jobs, tmp_path, capsys):
     (small_jobs[1] / "Image.csv").unlink()
     output = tmp_path / "all"

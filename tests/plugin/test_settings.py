@@ -370,3 +370,18 @@ def test_a_batch_file_gets_the_other_machines_folder(make_module, own_file, tiny
     module = make_module(**own_file(tiny_weights))
     assert module.prepare_to_create_batch(None, lambda path, **_: path.replace(str(tiny_weights.parent), "/cluster"))
     assert module.config().model == "/cluster/tiny.safetensors"
+
+
+def test_a_batch_file_gets_the_other_machines_path_of_a_weights_file_that_was_named_with_its_folder(make_module):
+    module = make_module(model="Own weights file", weights_file="/here/models/tiny.safetensors")
+    assert module.prepare_to_create_batch(None, lambda path, **_: path.replace("/here", "/cluster"))
+    assert module.config().model == "/cluster/models/tiny.safetensors"
+
+
+def test_a_weights_file_that_was_browsed_for_keeps_its_folder_as_it_is(make_module, monkeypatch):
+    """Doubled backslashes are for settings that take metadata; a batch file would not know the folder then."""
+    module = make_module(model="Own weights file")
+    folder = ("Elsewhere...", r"D:\lab\models")
+    monkeypatch.setattr(module.weights_directory, "get_parts_from_path", lambda path: folder)
+    module.weights_file.set_directory_fn("whatever the dialog gives")
+    assert module.weights_directory.split_parts() == folder

@@ -205,6 +205,16 @@ def test_a_crowd_is_outlasted(serve, place, tiny_weights, monkeypatch):
         stranger.close()
 
 
+def test_as_many_clients_as_there_are_workers_are_let_in(serve, place, tiny_weights, monkeypatch):
+    """They are no crowd: each waits for its turn, and none is sent away to try again."""
+    monkeypatch.setattr(server, "LARGEST_CROWD", 2)
+    serve()
+    waiting = [_reach(place)[0] for _ in range(4)]
+    assert predict(tiny_weights).probabilities.any()
+    for connection in waiting:
+        connection.close()
+
+
 def test_a_wrong_token_keeps_out(serve, place, monkeypatch):
     monkeypatch.setattr(client, "HANDSHAKE_SECONDS", 0.1)
     serve()
