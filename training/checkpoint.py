@@ -59,7 +59,7 @@ class Checkpoint:
         Raises
         ------
         ValueError
-            There is no checkpoint, or it is of a run with another configuration or of an earlier version.
+            There is no checkpoint, or it is of a run with another configuration.
         """
         state = read_checkpoint(self.path)
         saved = TrainConfig.from_dict(state["config"])
@@ -67,11 +67,6 @@ class Checkpoint:
             raise ValueError(
                 f"{self.path} is of a run with other settings ({differences(saved, self.config)}), so it cannot be "
                 "resumed: give the same settings or another output folder."
-            )
-        if "history" not in state:
-            raise ValueError(
-                f"{self.path} was written by an earlier version, which chose the best epoch by another rule: "
-                "it can be exported, but not resumed. Finish it with that version, or start a new run."
             )
         self._best = state["best"]
         return Position(state["stage"], state["history"], state["network"], state["optimiser"])

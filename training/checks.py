@@ -42,21 +42,23 @@ def checked_annotations(folder: Path) -> list[Annotation]:
 
 
 def check_cells(parts: Mapping[str, Sequence[Annotation]]) -> None:
-    """Raise ValueError where there is no cell to learn from: a network that finds none would get perfect scores.
+    """Raise ValueError where there is no cell to learn from, to choose by or to test on.
 
-    A folder of empty fields beside others is no mistake, so that the parts of all folders are looked at together.
+    A network that finds none would get perfect scores there. A folder of empty fields beside others is no mistake, so
+    that the parts of all folders are looked at together.
     """
 
     def has_cells(annotations: Sequence[Annotation]) -> bool:
         return any(annotation.read_labels().labels.any() for annotation in annotations)
 
-    if has_cells(parts["train"]):
+    without = [part for part, annotations in parts.items() if not has_cells(annotations)]
+    if not without:
         return
     folders = sorted({annotation.name.split("/")[0] for chosen in parts.values() for annotation in chosen})
-    if any(map(has_cells, parts.values())):
+    if len(without) < len(parts):
         raise ValueError(
-            f"No training image of {', '.join(folders)} has a labelled cell, only images for validation and test have: "
-            "label more images, or divide them in another way (--set seed=N)."
+            f"Of the images of {', '.join(folders)} those for {' and '.join(without)} have no labelled cell: label "
+            "more images, or divide them in another way (--set seed=N)."
         )
     raise ValueError(
         f"No image of {', '.join(folders)} has a labelled cell: are these the labels? They are 0 outside of cells and "

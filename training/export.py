@@ -65,8 +65,7 @@ def export(
     if state["stage"] != stage.name:
         raise ValueError(f"{run} is not finished: its stage {stage.name!r} has not begun. Go on with it by --resume.")
     n_done = state["epoch"] + 1
-    # Checkpoints of earlier versions have no history; without it nobody knows whether the stage converged.
-    if n_done < stage.n_epochs and not has_converged(rows_of(state.get("history", []), stage.name), config.patience):
+    if n_done < stage.n_epochs and not has_converged(rows_of(state["history"], stage.name), config.patience):
         print(f"warning: {run} is not finished: {n_done} of {stage.n_epochs} epochs of {stage.name!r} are done.")
     path = run / "config.json"
     origin = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -77,7 +76,8 @@ def export(
     n_passes = 2 if any(name.startswith("segmentation.") for name in tensors) else 1
     architecture = dataclasses.replace(config.network, passes=n_passes)
     of_training = [annotation.read().labels for annotation in parts["train"]]
-    diameter = config.preprocessing.diameter or float(np.median(cell_diameters(of_training)))
+    # Rounded as the file has it, so that thresholds and scores are of the model that the file holds.
+    diameter = config.preprocessing.diameter or round(float(np.median(cell_diameters(of_training))), 1)
     draft = Card(about["name"], about["description"], architecture, config.preprocessing, SplittingConfig(), diameter)
     model = reference_model(run / "checkpoint.pt", draft, tensors)
 
@@ -95,7 +95,7 @@ def export(
         network=architecture,
         preprocessing=config.preprocessing,
         splitting=splitting,
-        diameter=round(diameter, 1),
+        diameter=diameter,
         data=counted(about["data"], parts),
         known_failures=about.get("known_failures", ""),
         metrics={"test": comparison, "validation_mean_ap": round(mean_ap, 4)},
@@ -107,6 +107,7 @@ def export(
             "stage": state["stage"],
             "epochs": n_done,
             "weights": f"of the {epoch} epoch" + (f", {start_share:g} of those it started from" if start_share else ""),
+            "start_share": start_share,
             "versions": versions(),
         },
     )

@@ -25,6 +25,7 @@ from .checkpoint import read_checkpoint
 from .config import flat
 from .curves import best_epoch, draw_curves
 from .evaluation import Predicted, compare, predict_all, reference_model
+from .export import mixed_with_start
 from .history import Row, read_csv, rows_of
 from .overlays import COLOURS, CUT_COLOUR, IGNORED_COLOUR, IN_PIECES, MERGED, RIGHT, WRONG, draw
 
@@ -75,7 +76,7 @@ def write_report(run: Path, parts: Mapping[str, list[Annotation]], weights: Path
         The weights file is not from this run: its curves and its test images would be of another model.
     """
     card, tensors = read(weights)
-    check_origin(run, weights, tensors)
+    check_origin(run, weights, card, tensors)
     model = reference_model(weights, card, tensors)._replace(sha256=fingerprint(str(weights)))
     predicted = predict_all(model, parts["test"])
     judged = [judge_image(a, p, card.splitting) for a, p in zip(parts["test"], predicted, strict=True)]
@@ -84,14 +85,20 @@ def write_report(run: Path, parts: Mapping[str, list[Annotation]], weights: Path
     with_replacement(output, lambda part: part.write_text(page, encoding="utf-8"))
 
 
-def check_origin(run: Path, weights: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Raise ValueError where the tensors of a weights file are those of neither the run's best nor its last epoch."""
+def check_origin(run: Path, weights: Path, card: Card, tensors: dict[str, torch.Tensor]) -> None:
+    """Raise ValueError where a weights file was made of neither the run's best nor its last epoch."""
     state = read_checkpoint(run / "checkpoint.pt")
+    share = card.training.get("start_share", 0.0)
     trained = {name: tensor for name, tensor in tensors.items() if not is_statistic(name)}
-    if not any(
-        all(name in state[part] and torch.equal(state[part][name], value) for name, value in trained.items())
-        for part in ("best", "network")
-    ):
+    for part in ("best", "network"):
+        made = state[part]
+        if share:
+            made = mixed_with_start(
+                made, state["config"]["start_from"], card.training.get("start_from_sha256", ""), share
+            )
+        if made.keys() >= trained.keys() and all(torch.equal(made[name], value) for name, value in trained.items()):
+            break
+    else:
         raise ValueError(f"{weights} does not hold the weights of {run}: export the run, and give that file.")
 
 
@@ -113,7 +120,7 @@ def page_values(
     card, history = model.card, read_csv(run / "metrics.csv")
     comparison = compare(predicted, card.splitting)
     weights = card.training.get("weights", "of the best epoch")
-    is_last_kept = weights == "of the last epoch"
+    is_last_kept = weights.startswith("of the last epoch")
     warnings = [*notes(judged, history, is_last_kept), *differences(comparison, card.metrics["test"])]
     origin = json.loads((run / "config.json").read_text(encoding="utf-8"))
     settings = dict(flat(card.training["config"]))

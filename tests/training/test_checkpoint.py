@@ -55,16 +55,6 @@ def test_other_settings_are_named(tmp_path, config, network):
         Checkpoint(tmp_path / "c.pt", other).read()
 
 
-def test_checkpoint_of_an_earlier_version_is_not_resumed(tmp_path, config, network):
-    """It holds no history, so that the best epoch is not known by today's rule."""
-    saved(tmp_path / "c.pt", config, network)
-    state = read_checkpoint(tmp_path / "c.pt")
-    del state["history"]
-    torch.save(state, tmp_path / "c.pt")
-    with pytest.raises(ValueError, match="earlier version.*: it can be exported, but not resumed"):
-        Checkpoint(tmp_path / "c.pt", config).read()
-
-
 def test_best_weights_are_kept_while_the_network_goes_on(tmp_path, config, network):
     checkpoint, optimiser, history = saved(tmp_path / "c.pt", config, network)
     best = {name: value.clone() for name, value in network.state_dict().items()}

@@ -173,8 +173,9 @@ def test_tuning_counts_data_sets_alike():
 
 @pytest.mark.parametrize("diameter", [2, 4, 24, 150])
 def test_tuning_at_any_diameter(diameter):
+    """However wrong it is, there are settings that keep both cells and cut neither."""
     _, mean_ap = tune([predicted()], diameter)
-    assert 0 <= mean_ap <= 1
+    assert mean_ap == 1
 
 
 def test_both_thresholds_are_chosen_with_the_sizes_that_they_find(monkeypatch):

@@ -187,20 +187,6 @@ def test_runs_of_one_stage_are_finished_after_it(tmp_path, parts, config, settin
     assert (found[1] > 0).any() == (architecture != "unet")
 
 
-def test_checkpoint_of_the_first_version_is_exported(finished, parts, tmp_path):
-    """Runs of days were made with it: its keys, and a configuration without what came later."""
-    state = read_checkpoint(finished / "checkpoint.pt")
-    state = {key: state[key] for key in ("config", "stage", "epoch", "network", "best", "optimiser")}
-    state["best_loss"] = 0.5
-    known = "network preprocessing targets augmentation seed view batch segmentation_epochs separation_epochs"
-    known += " epoch_steps learning_rate freeze_trunk segmentation_loss_weight"
-    state["config"] = {key: state["config"][key] for key in known.split()}
-    del state["config"]["network"]["passes"]
-    torch.save(state, finished / "checkpoint.pt")
-    card = export(finished, parts, ABOUT, tmp_path / "drawn.safetensors")
-    assert card.training["epochs"] == 2
-
-
 def test_thresholds_are_chosen_on_validation_images_alone(finished, parts, tmp_path, monkeypatch):
     from training import export as module
 

@@ -81,6 +81,20 @@ def test_weights_of_the_last_epoch_are_this_runs_too(exported, data, tmp_path):
         assert f"the weights are those of the {epoch} epoch" in (run / "report.html").read_text(encoding="utf-8")
 
 
+def test_mixed_weights_are_this_runs_too(data, preset, tiny_weights, tmp_path):
+    run, weights, preset = tmp_path / "run", tmp_path / "mixed.safetensors", tmp_path / "mine.toml"
+    preset.write_text(
+        "view = 32\nbatch = 2\nepoch_steps = 1\npicture_epochs = 0\nseed = 1\none_pass = true\nfreeze_trunk = false"
+    )
+    lengths = ["--set", "segmentation_epochs=1", "--set", "separation_epochs=1", "--device", "cpu"]
+    start = ["--start-from", str(tiny_weights)]
+    assert main(["train", "--data", str(data), "--output", str(run), "--preset", str(preset), *start, *lengths]) == 0
+    export(run, split_annotations(find_annotations(data), seed=1), ABOUT, weights, last=True, start_share=0.25)
+    assert main(["report", str(run), "--model", str(weights)]) == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "the weights are those of the last epoch, 0.25 of those it started from" in page
+
+
 def test_report_needs_the_weights_file_of_this_run(exported, wired_weights, capsys, tmp_path):
     run, _ = exported
     with pytest.raises(SystemExit):
