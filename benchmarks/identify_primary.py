@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/identify_primary.py RUN
 
 RUN is the folder of a training run: its `split.json` says which images nobody has chosen anything on. The module
-runs with its default settings and one size range for each data set: of a few ranges around the median diameter of
-the training images' cells, the one with the best cell detection score on the validation images.
+runs with its default settings, but that objects at the image's border are kept, as they are annotated; and with one
+size range for each data set: of a few ranges around the median diameter of the training images' cells, the one with
+the best cell detection score on the validation images.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def identify(annotation: Annotation, size_range: tuple[int, int]) -> tuple[np.nd
     module.set_module_num(1)
     module.x_name.value, module.y_name.value = "image", "objects"
     module.size_range.value = size_range
+    module.exclude_border_objects.value = False
     pipeline = Pipeline()
     pipeline.add_module(module)
     image_sets = cellprofiler_core.image.ImageSetList()

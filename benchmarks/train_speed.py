@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.train_speed [--rounds 5] [--steps 8]
 
-Both train the network of the preset "nuclei" on the same drawn batches: the loop as `train` runs it (channels-last,
+Both train the network of the preset "standard" on the same drawn batches: the loop as `train` runs it (channels-last,
 bfloat16 where the processor has it, views from a process of their own), and torch's defaults (float32,
 channels first, batches ready in memory; see plain.py). Rounds of the two take turns, so that other work on the machine
 hits both.
@@ -36,7 +36,7 @@ from .plain import plain_decoders
 
 def measure(n_rounds: int = 5, n_steps: int = 8) -> dict[str, float | str]:
     """Time rounds of both loops and return medians: views per second, their ratio, and the share of waiting."""
-    config = read_config("nuclei")
+    config = read_config("standard")
     samples, stage = draw_samples(config), stages_of(config)[0]
     views = load_views(RandomBatches(samples, config, 0), 0, stage.n_epochs, config, build(config.network))
     held = [next(views) for _ in range(n_steps)]

@@ -129,16 +129,15 @@ def _warn_of_another_seed(config: TrainConfig) -> None:
     """Say that images which a weights file learned may become test images; the bundled models' are other people's."""
     from deepsplit_core.weights import bundled_models, find, read_card
 
-    if not config.start_from or config.start_from in bundled_models():
-        return
-    saved = read_card(find(config.start_from)).training.get("config")
-    seed = saved.get("seed", config.seed) if isinstance(saved, dict) else config.seed
-    if seed != config.seed:
-        print(
-            f"warning: {config.start_from} was trained with the seed {seed}, this run has {config.seed}: of images "
-            f"that both have, some that were learned are tested now, and the scores too good. Give --set seed={seed}.",
-            flush=True,
-        )
+    for model in sorted({config.start_from, config.teacher} - {"", *bundled_models()}):
+        saved = read_card(find(model)).training.get("config")
+        seed = saved.get("seed", config.seed) if isinstance(saved, dict) else config.seed
+        if seed != config.seed:
+            print(
+                f"warning: {model} was trained with the seed {seed}, this run has {config.seed}: of images that both "
+                f"have, some that were learned are tested now, and the scores too good. Give --set seed={seed}.",
+                flush=True,
+            )
 
 
 def _train_on(device: torch.device, config: TrainConfig, options: argparse.Namespace) -> None:
@@ -196,7 +195,7 @@ def _check_same_run(run: Path, config: TrainConfig, split: dict[str, list[str]])
 
 
 def _without_links(split: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Return a division with the folders as runs of earlier versions wrote them."""
+    """Return a division with its folders' true paths: a run may be resumed through a link to them."""
     return {**split, "folders": [str(Path(folder).resolve()) for folder in split["folders"]]}
 
 
@@ -274,7 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output", type=Path, required=True, help="folder for the pictures, PNG")
     command.add_argument("--number", type=int, default=10, help="pictures of each folder (default: %(default)s)")
     command.add_argument(
-        "--preset", default="nuclei", help="whose targets: a preset or TOML file (default: %(default)s)"
+        "--preset", default="standard", help="whose targets: a preset or TOML file (default: %(default)s)"
     )
     command.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="in place of the preset's value: batch=4"
@@ -284,7 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("train", help="train a network on annotated images")
     command.add_argument("--data", type=named_folder, nargs="+", required=True, help="folders with images/ and labels/")
     command.add_argument("--output", type=Path, required=True, help="folder of the run")
-    command.add_argument("--preset", default="nuclei", help="name of a preset, or a TOML file (default: %(default)s)")
+    command.add_argument("--preset", default="standard", help="name of a preset, or a TOML file (default: %(default)s)")
     command.add_argument(
         "--set",
         action="append",

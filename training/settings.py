@@ -28,7 +28,8 @@ def read_config(name: str, settings: Sequence[str] = (), start_from: str = "") -
         KEY=VALUE each, in place of what the preset says; see `read_setting`.
     start_from : str
         A bundled model or a weights file. The run takes network and pre-processing from its card, in place of a
-        preset's; a file or a setting that asks for others contradicts it, unless it is the size of cells.
+        preset's, but for the size of cells, where the preset has one; a file or a setting that asks for others
+        contradicts it, unless it is that size.
 
     Raises
     ------
@@ -46,7 +47,8 @@ def read_config(name: str, settings: Sequence[str] = (), start_from: str = "") -
         chosen = merge(chosen, read_setting(setting))
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-        asked = chosen if is_preset else merge(values, chosen)
+        sizes = {key: value for key, value in values.get("preprocessing", {}).items() if key in SIZES}
+        asked = merge({"preprocessing": sizes} if is_preset else values, chosen)
         values = take_from_card(merge(values, chosen), asked)
         check_kinds(values, TrainConfig().to_dict())
         return TrainConfig.from_dict(values)

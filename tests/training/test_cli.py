@@ -12,6 +12,8 @@ import tifffile
 from deepsplit_core.images import read_image
 from training.checkpoint import read_checkpoint
 from training.cli import main, read_config, read_split
+from training.schedule import stages_of
+from training.settings import PRESETS
 
 ABOUT = {"name": "drawn", "description": "Drawn discs", "data": [{"name": "drawn", "licence": "CC0"}]}
 
@@ -34,9 +36,23 @@ def train(data, run, preset, *options):
     )
 
 
-@pytest.mark.parametrize("preset", ["nuclei", "paper", "fast_cpu", "best"])
+PRESETS_OF_ALL_RUNS = [str(path.relative_to(PRESETS).with_suffix("")) for path in sorted(PRESETS.rglob("*.toml"))]
+
+
+@pytest.mark.parametrize("preset", PRESETS_OF_ALL_RUNS)
 def test_presets_are_read(preset):
-    assert read_config(preset).network.architecture == "deepsplit"
+    config = read_config(preset)
+    assert config.network.architecture == "deepsplit"
+    assert config.one_pass <= (not config.freeze_trunk)  # else it would say what it does not do
+
+
+@pytest.mark.parametrize("preset", ["standard", "fast_cpu", "best", "finetune"])
+def test_presets_for_ones_own_cells_train_the_whole_network_for_one_pass(preset):
+    """What was found to be best (docs/experiments.md), and takes no longer to predict."""
+    config = read_config(preset)
+    *_, last = stages_of(config)
+    assert last.segmentation_weight == last.separation_weight == 1 and not last.keeps_segmentation
+    assert (config.targets.gap_weight, config.augmentation.undeformed, config.augmentation.blur) == (0, 0.5, 0)
 
 
 def test_papers_preset_is_the_papers():
@@ -79,8 +95,7 @@ def test_images_are_found_again_in_a_folder_of_another_name(data, preset, tmp_pa
     assert sorted(names) == [f"{'link' if link else 'drawn'}/field{i}" for i in range(6)]
 
 
-def test_run_of_an_earlier_version_is_resumed(data, preset, tmp_path):
-    """It wrote its folders without links."""
+def test_run_is_resumed_through_a_link_to_the_folder_above(data, preset, tmp_path):
     (tmp_path / "linked").symlink_to(tmp_path)
     assert train(tmp_path / "linked" / "drawn", tmp_path / "run", preset) == 0
     path = tmp_path / "run" / "split.json"
@@ -110,15 +125,13 @@ def refused(capsys, *arguments):
     return line
 
 
-def test_folders_of_one_name_are_refused_or_kept_apart(data, preset, tmp_path):
+def test_folders_of_one_name_are_refused(data, preset, tmp_path, capsys):
     """Their images have one name, so that a division by name would mix them up."""
     other = tmp_path / "again" / "drawn"
     shutil.copytree(data, other)
     for i in range(6):
         tifffile.imwrite(other / "images" / f"field{i}.tif", np.eye(48, 52, i, dtype=np.uint16))
-    if train([data, other], tmp_path / "run", preset) == 0:
-        images = [a.image_path for part in read_split(tmp_path / "run").values() for a in part]
-        assert len(images) == len(set(images)) == 12
+    assert "Several data folders are named ['drawn']" in refused(capsys, [data, other], tmp_path / "run", preset)
 
 
 def test_one_image_in_two_parts_is_refused(data, preset, tmp_path, capsys):
@@ -138,10 +151,10 @@ def test_weights_of_another_division_are_warned_of(data, preset, tmp_path, capsy
     about.write_text(json.dumps(ABOUT))
     assert main(["export", str(tmp_path / "first"), "--about", str(about), "--output", first]) == 0
     capsys.readouterr()
-    for seed, is_warned in ((1, False), (5, True)):  # 1 is the preset's
-        options = "--start-from", first, "--set", f"seed={seed}"
-        assert train(data, tmp_path / f"seed{seed}", preset, *options) == 0
-        assert ("was trained with the seed 1, this run has 5" in capsys.readouterr().out) == is_warned
+    for number, source in enumerate((("--start-from", first), ("--set", f"teacher={first}"))):
+        for seed, is_warned in ((1, False), (5, True)):  # 1 is the preset's
+            assert train(data, tmp_path / f"{number}_{seed}", preset, *source, "--set", f"seed={seed}") == 0
+            assert ("was trained with the seed 1, this run has 5" in capsys.readouterr().out) == is_warned
 
 
 def test_missing_partner(data, preset, tmp_path, capsys):
@@ -180,6 +193,18 @@ def test_images_without_a_cell_are_refused_unless_others_have_some(data, few, pr
     assert "No image of drawn, empty has a labelled cell" in refused(capsys, empty, tmp_path / "run", preset)
     assert not (tmp_path / "run").exists()
     assert train([*empty, few], tmp_path / "run", preset) == 0
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_every_part_needs_a_cell(data, preset, tmp_path, capsys, part):
+    """Thresholds cannot be chosen without one, and finding nothing would be a perfect score."""
+    assert train(data, tmp_path / "whole", preset) == 0
+    for annotation in read_split(tmp_path / "whole")[part]:
+        tifffile.imwrite(annotation.labels_path, np.zeros((48, 52), np.uint16))
+    capsys.readouterr()
+    line = refused(capsys, data, tmp_path / "run", preset)
+    assert f"those for {part} have no labelled cell: label more images, or divide them in another way" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_sizes_that_differ(data, preset, tmp_path, capsys):
@@ -275,8 +300,8 @@ def test_device_that_is_not_there_is_no_silent_cpu(data, preset, tmp_path, capsy
 
 def test_unknown_preset(data, tmp_path, capsys):
     line = refused(capsys, data, tmp_path / "run", "novelty")
-    assert "'novelty' is neither a preset (best, cells, " in line
-    assert ", reproduction, reproduction_endothelium, reproduction_gpu) nor a TOML file" in line
+    assert "'novelty' is neither a preset (best, fast_cpu, finetune, paper, reproduction, " in line
+    assert "reproduction_gpu, standard) nor a TOML file" in line
 
 
 @pytest.mark.parametrize("command", ["evaluate", "export"])

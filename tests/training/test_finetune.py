@@ -21,10 +21,10 @@ def card_network():
 
 
 def test_network_and_preprocessing_come_from_the_card(tiny_weights):
-    config = read_config("nuclei", [], str(tiny_weights))
+    config = read_config("finetune", [], str(tiny_weights))
     assert config.network == ModelConfig(**card_network())
     assert (config.preprocessing.low, config.preprocessing.high) == (0, 100)
-    assert config.learning_rate == read_config("nuclei").learning_rate  # the rest is the preset's
+    assert config.learning_rate == read_config("finetune").learning_rate  # the rest is the preset's
     assert config.start_from == str(tiny_weights)
 
 
@@ -38,14 +38,20 @@ def test_network_and_preprocessing_come_from_the_card(tiny_weights):
 )
 def test_setting_that_contradicts_the_card_is_refused(tiny_weights, setting, part, theirs):
     with pytest.raises(ValueError, match=f"{part} is asked to have .*has {theirs}.*Leave these settings out"):
-        read_config("nuclei", [setting], str(tiny_weights))
-    read_config("nuclei", ["network.base_width=2"], str(tiny_weights))  # it may say the same
+        read_config("finetune", [setting], str(tiny_weights))
+    read_config("finetune", ["network.base_width=2"], str(tiny_weights))  # it may say the same
 
 
 def test_cells_may_be_seen_at_another_size(tiny_weights):
     """Weights that were trained on images as they are are a start for cells of one size."""
-    sizes = read_config("nuclei", ["preprocessing.diameter=36"], str(tiny_weights)).preprocessing
+    sizes = read_config("finetune", ["preprocessing.diameter=36"], str(tiny_weights)).preprocessing
     assert (sizes.diameter, sizes.low, sizes.high) == (36, 0, 100)
+
+
+@pytest.mark.parametrize(("name", "size"), [("cells_phase_first", ("shrink", 2)), ("cells_third", ("diameter", 36))])
+def test_a_presets_size_of_cells_holds_beside_the_card(tiny_weights, name, size):
+    sizes = read_config(f"bundled/{name}", [], str(tiny_weights)).preprocessing
+    assert (getattr(sizes, size[0]), sizes.low, sizes.high) == (size[1], 0, 100)
 
 
 def test_own_file_that_contradicts_the_card_is_refused(tiny_weights, preset):
@@ -56,7 +62,7 @@ def test_own_file_that_contradicts_the_card_is_refused(tiny_weights, preset):
 
 def test_unknown_keys_are_refused_here_too(tiny_weights):
     with pytest.raises(ValueError, match=r"does not know \['depth'\]"):
-        read_config("nuclei", ["network.depth=4"], str(tiny_weights))
+        read_config("finetune", ["network.depth=4"], str(tiny_weights))
 
 
 def test_missing_weights_are_named(preset):
@@ -65,7 +71,7 @@ def test_missing_weights_are_named(preset):
 
 
 def test_run_starts_with_the_weights(tiny_weights):
-    config, network = read_config("nuclei", [], str(tiny_weights)), random_network(seed=7)
+    config, network = read_config("finetune", [], str(tiny_weights)), random_network(seed=7)
     load_start(network, config)
     expected = random_network().state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
@@ -75,7 +81,7 @@ def test_second_trunk_of_two_passes_is_left_out(tmp_path):
     both = random_network(passes=2)
     card = card_of(both, ModelConfig("deepsplit", base_width=2, n_levels=3, dropout=0.0, passes=2))
     path = write_weights(tmp_path / "both.safetensors", both, card)
-    config, network = read_config("nuclei", [], str(path)), random_network(seed=7)
+    config, network = read_config("finetune", [], str(path)), random_network(seed=7)
     assert config.network.passes == 1
     load_start(network, config)
     assert torch.equal(network.encoder.blocks[0][0].weight, both.encoder.blocks[0][0].weight)
@@ -87,7 +93,7 @@ def test_statistics_of_activations_are_left_out(tmp_path):
     with torch.inference_mode(), observed(observed_network):
         observed_network(torch.rand(1, 1, 16, 16))
     path = write_weights(tmp_path / "observed.safetensors", observed_network)
-    config, network = read_config("nuclei", [], str(path)), random_network(seed=7)
+    config, network = read_config("finetune", [], str(path)), random_network(seed=7)
     load_start(network, config)
     assert network.state_dict().keys() == random_network().state_dict().keys()
     assert torch.equal(network.encoder.blocks[0][0].weight, observed_network.encoder.blocks[0][0].weight)
