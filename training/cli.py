@@ -221,7 +221,7 @@ def _export(options: argparse.Namespace) -> None:
     check_output(options.output, options.about)
     parts = read_split(options.run)
     check_same_data(options.run / "config.json", parts)
-    export(options.run, parts, about, options.output, options.last, options.start_share)
+    export(options.run, parts, about, options.output, options.epoch, options.start_share)
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -304,7 +304,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--output", type=Path, required=True, help="the weights file, NAME.safetensors; its card goes into NAME.json"
     )
-    command.add_argument("--last", action="store_true", help="take the last epoch, not the best one")
+    command.add_argument(
+        "--epoch",
+        choices=("last", "best"),
+        default="",
+        help="whose weights to take (default: the last one's if the learning rate fell to zero, else the best one's)",
+    )
     command.add_argument(
         "--start-share",
         type=share,

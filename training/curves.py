@@ -20,7 +20,7 @@ def draw_curves(history: Sequence[Row], is_last_kept: bool = False) -> bytes:
     ----------
     history : sequence of dict
     is_last_kept : bool
-        The weights file has the last epoch of the last stage (`export --last`), not its best one.
+        The weights file has the last epoch of the last stage, not its best one.
 
     Raises
     ------

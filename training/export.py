@@ -37,7 +37,7 @@ def export(
     parts: dict[str, list[Annotation]],
     about: dict[str, Any],
     output: Path,
-    last: bool = False,
+    epoch: str = "",
     start_share: float = 0.0,
 ) -> Card:
     """Write the weights file of a finished run.
@@ -52,9 +52,9 @@ def export(
         "name", "description", "data" and, if there are any, "known_failures" of the card.
     output : Path
         The weights file, ending in .safetensors.
-    last : bool
-        Take the weights of the last epoch, not those of the best one (`history.is_best`): on few validation images
-        the best one is chance, and the last ones, of a learning rate that fell to zero, differ little.
+    epoch : {"", "last", "best"}
+        Whose weights are taken. Of itself the last one, if the learning rate fell to zero by then: the last ones differ
+        little, and on few validation images it is chance which is best. Else the best one (`history.is_best`).
     start_share : float
         Mix that share, 0 to 1, of the weights that the run started from into its own (Wortsman et al. 2022,
         arXiv:2109.01903): what a short run on new images learned is kept for the most part, and less is forgotten.
@@ -69,8 +69,9 @@ def export(
         print(f"warning: {run} is not finished: {n_done} of {stage.n_epochs} epochs of {stage.name!r} are done.")
     path = run / "config.json"
     origin = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    epoch = "last" if last else "best"
-    tensors = state["network" if last else "best"]
+    has_settled = config.learning_rate_schedule == "cosine" and n_done == stage.n_epochs
+    epoch = epoch or ("last" if has_settled else "best")
+    tensors = state["network" if epoch == "last" else "best"]
     if start_share:
         tensors = mixed_with_start(tensors, config.start_from, origin.get("start_from_sha256", ""), start_share)
     n_passes = 2 if any(name.startswith("segmentation.") for name in tensors) else 1

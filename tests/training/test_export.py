@@ -94,7 +94,7 @@ def test_card_tells_the_whole_story(finished, parts, config, tmp_path, capsys):
 
 def test_weights_are_those_of_the_best_epoch(finished, parts, tmp_path):
     path = tmp_path / "drawn.safetensors"
-    export(finished, parts, ABOUT, path)
+    export(finished, parts, ABOUT, path, epoch="best")
     best = read_checkpoint(finished / "checkpoint.pt")["best"]
     _, tensors = read(path)
     trained = {name: tensor for name, tensor in tensors.items() if not is_statistic(name)}
@@ -132,7 +132,7 @@ def test_output_is_segmentation_of_stage_1_and_separation_of_stage_2(
 
     monkeypatch.setattr(Checkpoint, "load_best", spy)
     path, run = tmp_path / "drawn.safetensors", train_run(tmp_path, parts, config)
-    card = export(run, parts, ABOUT, path)
+    card = export(run, parts, ABOUT, path, epoch="best")
     assert card.network.passes == (1 if freeze or one_pass else 2)
     found, image = probabilities(path, parts)
     with torch.no_grad():
@@ -145,16 +145,22 @@ def test_output_is_segmentation_of_stage_1_and_separation_of_stage_2(
     assert np.allclose(again, segmentation, rtol=0, atol=1e-4) == freeze
 
 
-def test_the_last_epoch_is_taken_where_it_is_asked_for(tmp_path, parts, config):
+@pytest.mark.parametrize(
+    ("settings", "own_choice"),
+    [({}, "last"), ({"learning_rate_schedule": "constant"}, "best"), ({"separation_epochs": 9}, "best")],
+    ids=["fell to zero", "constant", "ended early"],
+)
+def test_the_last_epoch_is_taken_where_the_learning_rate_fell_to_zero(tmp_path, parts, config, settings, own_choice):
     run = train_run(tmp_path, parts, config)
     state = read_checkpoint(run / "checkpoint.pt")
     state["best"] = {name: tensor * 0 for name, tensor in state["best"].items()}
+    state["config"] = {**state["config"], **settings}
     torch.save(state, run / "checkpoint.pt")
-    for last in (False, True):
-        card = export(run, parts, ABOUT, tmp_path / "w.safetensors", last=last)
-        assert card.training["weights"] == f"of the {'last' if last else 'best'} epoch"
+    for asked, epoch in (("", own_choice), ("best", "best"), ("last", "last")):
+        card = export(run, parts, ABOUT, tmp_path / "w.safetensors", epoch=asked)
+        assert card.training["weights"] == f"of the {epoch} epoch"
         tensors = read(tmp_path / "w.safetensors")[1]
-        assert any(tensor.any() for name, tensor in tensors.items() if not is_statistic(name)) == last
+        assert any(tensor.any() for name, tensor in tensors.items() if not is_statistic(name)) == (epoch == "last")
 
 
 @pytest.mark.parametrize(

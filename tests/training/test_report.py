@@ -72,11 +72,11 @@ def test_page_is_one_file_with_all_that_was_asked_for(exported, capsys):
     assert list(run.glob(".*.part*")) == []
 
 
-def test_weights_of_the_last_epoch_are_this_runs_too(exported, data, tmp_path):
-    run, first = exported
-    last = tmp_path / "last.safetensors"
-    export(run, split_annotations(find_annotations(data), seed=1), ABOUT, last, last=True)
-    for weights, epoch in ((first, "best"), (last, "last")):
+def test_weights_of_the_best_epoch_are_this_runs_too(exported, data, tmp_path):
+    run, last = exported
+    best = tmp_path / "best.safetensors"
+    export(run, split_annotations(find_annotations(data), seed=1), ABOUT, best, epoch="best")
+    for weights, epoch in ((best, "best"), (last, "last")):
         assert main(["report", str(run), "--model", str(weights)]) == 0
         assert f"the weights are those of the {epoch} epoch" in (run / "report.html").read_text(encoding="utf-8")
 
@@ -89,7 +89,7 @@ def test_mixed_weights_are_this_runs_too(data, preset, tiny_weights, tmp_path):
     lengths = ["--set", "segmentation_epochs=1", "--set", "separation_epochs=1", "--device", "cpu"]
     start = ["--start-from", str(tiny_weights)]
     assert main(["train", "--data", str(data), "--output", str(run), "--preset", str(preset), *start, *lengths]) == 0
-    export(run, split_annotations(find_annotations(data), seed=1), ABOUT, weights, last=True, start_share=0.25)
+    export(run, split_annotations(find_annotations(data), seed=1), ABOUT, weights, start_share=0.25)
     assert main(["report", str(run), "--model", str(weights)]) == 0
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "the weights are those of the last epoch, 0.25 of those it started from" in page
