@@ -8,7 +8,7 @@ from networks import card_of, random_network, write_weights
 
 from deepsplit_core.config import ModelConfig
 from deepsplit_core.quantisation import observed
-from deepsplit_core.weights import fingerprint, read_card
+from deepsplit_core.weights import find, fingerprint, read_card
 from training.checkpoint import read_checkpoint
 from training.cli import main, read_split
 from training.finetune import load_start
@@ -26,6 +26,13 @@ def test_network_and_preprocessing_come_from_the_card(tiny_weights):
     assert (config.preprocessing.low, config.preprocessing.high) == (0, 100)
     assert config.learning_rate == read_config("finetune").learning_rate  # the rest is the preset's
     assert config.start_from == str(tiny_weights)
+
+
+def test_preset_starts_from_a_bundled_model_unless_another_one_is_named(tiny_weights):
+    config = read_config("finetune")
+    assert config.start_from == "nuclei" and config.network == read_card(find("nuclei")).network
+    assert read_config("finetune", ["start_from=cells"]).preprocessing.diameter == 36
+    assert read_config("finetune", [], str(tiny_weights)).start_from == str(tiny_weights)
 
 
 @pytest.mark.parametrize(
