@@ -176,7 +176,7 @@ def predict(
     else:
         seen = preprocess(image, model.card.preprocessing, mask)
         is_one_size = model.card.preprocessing.diameter > 0
-        is_estimated = not config.diameter
+        is_estimated = not config.diameter and model.card.diameter > 0  # 0: a network that has no file yet
         window = slice(None), slice(None)
         if is_one_size and is_estimated:
             window = brightest_window(seen if mask is None else seen * mask)

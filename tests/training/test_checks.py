@@ -74,10 +74,12 @@ def test_no_cell_at_all_is_refused(data):
         check_cells(parts)
 
 
-def test_no_cell_to_train_on_is_refused(data):
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_a_part_without_a_cell_is_refused(data, part):
+    """Thresholds cannot be chosen without one, and finding nothing would be a perfect score."""
     parts = split_annotations(find_annotations(data), seed=0)
-    without_cells(parts["train"])
-    with pytest.raises(ValueError, match=r"No training image of drawn has a labelled cell, .*--set seed=N"):
+    without_cells(parts[part])
+    with pytest.raises(ValueError, match=rf"images of drawn those for {part} have no labelled cell.*--set seed=N"):
         check_cells(parts)
 
 
