@@ -11,8 +11,11 @@ from training.reproduction_page import BEGIN, END, write_page
 
 
 def scores(n_matched, common):
-    """10 true and 10 found cells on 100 pixels each: CDS = matched / 10, DSC = common / 100, AP .5 = m / (20 - m)."""
-    return Scores(10, 10, (n_matched, n_matched, 0, 0, 0), n_matched, n_matched, 2, 1, common, 100, 100)
+    """10 true and 10 found cells on 100 pixels each: CDS = matched / 10, DSC = common / 100, AP .5 = m / (20 - m).
+
+    One match fewer by position.
+    """
+    return Scores(10, 10, (n_matched, n_matched, 0, 0, 0), n_matched, n_matched - 1, 2, 1, common, 100, 100)
 
 
 def write(folder, name, system, seed, fold=0, n_folds=1, intersected=(5, 50), cleaned=6, final=(8, 80), seconds=60.0):
@@ -53,7 +56,8 @@ def test_means_and_deviations_over_seeds_beside_the_papers_figures(tmp_path, pag
     ]
     # AP .5 = 8 / 12; 2 merges, 1 split, 10 cells; 2 minutes on average.
     assert more == [
-        *(".600 ± .000", ".667 ± .000", ".667 ± .000", ".000 ± .000", ".000 ± .000", ".000 ± .000"),
+        *(".600 ± .000", ".500 ± .000", ".700 ± .000"),
+        *(".667 ± .000", ".667 ± .000", ".000 ± .000", ".000 ± .000", ".000 ± .000"),
         *("2.0", "1.0", "10.0", "400 + 300", "2.0"),
     ]
     assert rows(page, "Cumulative DeepSplit")[0][0] == "missing"
@@ -67,8 +71,8 @@ def test_folds_are_added_before_anything_is_divided(tmp_path, page):
     write_page(page, tmp_path / "results", 3)
     paper, more = rows(page, "Two independent U-Nets")
     assert paper == ["2 of 6", ".500", "-", ".500", "-", ".600", "-", ".500", "-"]
-    assert more[1] == ".333"  # 10 / (40 - 10)
-    assert more[6:9] == ["4.0", "2.0", "20.0"]
+    assert more[3] == ".333"  # 10 / (40 - 10)
+    assert more[8:11] == ["4.0", "2.0", "20.0"]
 
 
 def test_claims_are_of_the_folds_that_both_have(tmp_path, page):
@@ -94,6 +98,17 @@ def test_claims_are_differences_within_a_seed(tmp_path, page):
     assert claim == ["2", "-.100 ± .000", "+.099", "+.100 ± .000", "+.300 ± .141", "+.133"]
     (claim,) = rows(page, "Cumulative DeepSplit minus Cumulative Branch-Net")
     assert claim == ["missing", "", "+.030", "", "", "+.013"]
+
+
+def test_only_the_deepsplit_has_cross_connections(tmp_path, page):
+    """4.1: "DeepSplit outperforming Branch-Net and Double-U-Net highlights the value of cross connections"."""
+    write(tmp_path / "results", "usiigaci", "unet", 0)
+    write_page(page, tmp_path / "results", 1)
+    text = page.read_text()
+    claims = text[text.index("**Cross connections") : text.index("**Simultaneous learning")].splitlines()[1:]
+    names = [line.strip("| ").split(" | ")[0].strip() for line in claims if " minus " in line]
+    others = ["Cumulative Branch-Net", "Cumulative Double-U-Net", "Simultaneous Branch-Net", "Simultaneous Double-U-Net"]
+    assert names == [f"{other.split()[0]} DeepSplit minus {other}" for other in others]
 
 
 def test_what_a_person_wrote_around_the_tables_is_kept(tmp_path, page):
