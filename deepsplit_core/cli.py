@@ -15,7 +15,7 @@ from typing import Sequence
 import numpy as np
 
 from . import __version__
-from .images import IMAGE_SUFFIXES, read_image, write_labels, write_png
+from .images import IMAGE_SUFFIXES, read_image, to_grey, write_labels, write_png
 from .preprocessing import check_image
 from .weights import bundled_models, find, read_card
 
@@ -118,9 +118,7 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     from skimage.segmentation import find_boundaries
 
-    low, high = np.percentile(image.astype(np.float32), [0.5, 99.5])
-    grey = np.clip((image.astype(np.float32) - low) / max(float(high - low), 1e-12), 0, 1)
-    overlay = np.repeat((255 * grey).astype(np.uint8)[..., None], 3, axis=-1)
+    overlay = np.repeat(to_grey(image)[..., None], 3, axis=-1)
     overlay[find_boundaries(labels, mode="inner")] = (255, 220, 0)
     return overlay
 

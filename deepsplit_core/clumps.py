@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 
-from .bands import is_at_least
+from .bands import is_at_least, runs
 from .segmentation import Segmentation
 from .splitting import label_segments
 
@@ -38,10 +39,14 @@ def find_clumps(found: Segmentation) -> Clumps:
     pieces = label_segments(foreground | (found.touching > 0))
     n_pieces = int(pieces.max(initial=0))
 
-    piece_of_cell = np.zeros(found.numbers.size + 1, np.int32)
-    piece_of_cell[found.labels] = pieces  # one piece for each cell: any of its pixels will do
+    # A seed may lie in several pieces, and its cell then belongs to the one that has most of it. Each run of a cell's
+    # pixels is in one.
+    numbers, starts, lengths = runs(found.labels)
+    shape = found.numbers.size + 1, n_pieces + 1
+    shared = sparse.coo_matrix((lengths, (numbers, pieces.ravel()[starts])), shape=shape).tocsr()
+    piece_of_cell = np.asarray(shared.argmax(axis=1)).ravel()
     holds_cell, holds_kept = np.zeros((2, n_pieces + 1), bool)
     holds_cell[pieces[found.touching > 0]] = True
     holds_kept[piece_of_cell[1:]] = True
-    all_numbers, numbers = (np.where(holds, np.cumsum(holds), 0).astype(np.int32) for holds in (holds_cell, holds_kept))
-    return Clumps(numbers[pieces], all_numbers[pieces], numbers[piece_of_cell[1:]])
+    of_all, of_kept = (np.where(holds, np.cumsum(holds), 0).astype(np.int32) for holds in (holds_cell, holds_kept))
+    return Clumps(of_kept[pieces], of_all[pieces], of_kept[piece_of_cell[1:]])

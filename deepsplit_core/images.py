@@ -98,6 +98,13 @@ def write_png(path: PathLike, image: np.ndarray) -> None:
     with_replacement(path, lambda part: imageio.v2.imwrite(part, image, format="png"))
 
 
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """Stretch a (Y, X) image for a person's eyes, from the 0.5th to the 99.5th percentile: (Y, X) uint8."""
+    values = image.astype(np.float32)
+    low, high = np.percentile(values, [0.5, 99.5])
+    return (255 * np.clip((values - low) / max(float(high - low), 1e-12), 0, 1)).astype(np.uint8)
+
+
 def with_replacement(path: PathLike, write: Callable[[Path], object]) -> None:
     """Call ``write(part)`` with a path beside `path`, then rename it, so that nobody sees a file half-written."""
     path = Path(path)

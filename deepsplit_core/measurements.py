@@ -14,8 +14,8 @@ from .segmentation import Segmentation
 class CellMeasurements(NamedTuple):
     """One value for each cell, in the order of its numbers.
 
-    Borders between cells are those of the cells with contact pixels given back, and cells that were discarded for
-    another reason than being too small still have them.
+    Borders between cells are those of the cells with contact pixels given back. Discarded cells still have them, but
+    for those below the smallest cell of the splitting, which are no cells.
 
     Attributes
     ----------

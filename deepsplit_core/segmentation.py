@@ -229,8 +229,8 @@ def split_prediction(prediction: Prediction, config: SegmentConfig, seeds: Seeds
     prediction : Prediction
     config : SegmentConfig
     seeds : Seeds, optional
-        One cell for each; foreground without a seed is no cell. Where none is discarded, cells have their seeds'
-        numbers.
+        One cell for each; foreground without a seed is no cell. Cells are numbered without gaps: they have their seeds'
+        numbers where seeds are 1..n, all inside the mask, and none is discarded.
     """
     start = time.perf_counter()
     shape = prediction.probabilities.shape[1:]

@@ -11,15 +11,13 @@ from .config import TilingConfig
 from .weights import Model, load_model
 
 
-def try_device(model: str, device: str, n_times: int = 2, load: Callable[[str, str], Model] = load_model) -> str:
+def try_device(model: str, device: str, load: Callable[[str, str], Model] = load_model) -> str:
     """Run the network on one tile of noise, and tell in a sentence what it ran on and how long it took.
 
     Parameters
     ----------
     model, device : str
         As `weights.load_model`.
-    n_times : int
-        The shortest time counts: the first run on a graphics card prepares it.
     load : callable, optional
         Gives the model of a name on a device, as `load_model` does.
 
@@ -36,7 +34,7 @@ def try_device(model: str, device: str, n_times: int = 2, load: Callable[[str, s
     tile = TilingConfig().tile
     image = np.random.default_rng(0).random((tile, tile), np.float32)
     seconds = []
-    for _ in range(n_times):
+    for _ in range(2):  # the shortest time counts: the first run on a graphics card prepares it
         start = time.perf_counter()
         _, tile = predict_in_memory(loaded.network, image, loaded.device, loaded.dtype, TilingConfig(tile=tile))
         seconds.append(time.perf_counter() - start)

@@ -1,7 +1,6 @@
 """The weights file: safetensors with a JSON card in its header, so that a network is rebuilt from its file alone.
 
-Reading a card needs neither torch nor the whole file. Nothing is ever unpickled: a `.pt` checkpoint of the training
-package is read with ``weights_only=True``.
+Reading a card needs neither torch nor the whole file, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class Card:
     splitting : SplittingConfig
         Thresholds and lengths chosen on validation images, in pixels of the training images.
     diameter : float
-        Median diameter of the training cells in pixels.
+        Of the cells that the model knows, in pixels: the median of the training's, or the size that all are brought to.
     data : list of dict
         Training images: name, source, licence, number of images.
     known_failures : str

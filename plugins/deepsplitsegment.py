@@ -4,8 +4,8 @@ DeepSplitSegment
 
 **DeepSplitSegment** finds cells or nuclei in a grey image and separates those that touch.
 
-A convolutional network looks at the image twice: one half of it says where cells are, the other half where two cells
-are in contact. Cells are what is left of the first without the second. What is still merged is cut along the short
+A convolutional network gives two answers for each pixel: is it cell, and is it contact between two cells? Cells are
+what is left of the first without the second. What is still merged is cut along the short
 borders of a watershed, so that a cell with an inner edge is not halved. The results are objects that can be measured,
 filtered and exported like those of **IdentifyPrimaryObjects**. With seed objects, nuclei for instance, the module takes
 the place of **IdentifySecondaryObjects**: every seed gets one cell.
@@ -36,7 +36,7 @@ The objects; if you ask for them, the unsplit clumps as objects and two probabil
 
 **Object measurements**
 
-- *Location_Center_X, Location_Center_Y*: the centre of each object, in pixels.
+- *Location_Center_X, Location_Center_Y*: the centre of each object, in pixels; *Location_Center_Z* is 0.
 - *Number_Object_Number*: the number of each object, as in its label image.
 - *DeepSplit_MeanProbability*: the probability of being cell, averaged over the object's pixels, 0 to 1.
 - *DeepSplit_ContactShare*: the share of the object's outline that is in contact with other objects, 0 to 1, counted in
@@ -67,7 +67,8 @@ Objects that were discarded count as well, but not what is smaller than the mode
   card ran out of memory, and 0 for an image without contrast.
 - *DeepSplit_SecondsNetwork, DeepSplit_SecondsSplitting*: the time that each took, in seconds.
 
-Pixels outside the image's mask never belong to an object. An image of one grey value gives no objects. An empty field
+Pixels outside the image's mask never belong to an object. An image of one grey value gives no objects (with seeds: the
+seeds themselves). An empty field
 of a camera is none: the contrast of each image is stretched, and noise and uneven light may then look like cells. The
 models have learned of it, but may take a speck for a small cell: the diameter of the smallest object, or seeds, keep
 them out; **FlagImage** leaves such images out altogether. Something very bright, debris say, that covers more than
@@ -139,6 +140,15 @@ DEVICES = {"Automatic": "auto", "CPU": "cpu", "CUDA": "cuda", "MPS": "mps"}
 CUT_COLOUR, DISCARDED_COLOUR, SEED_COLOUR = (255, 0, 255), (255, 140, 0), (0, 200, 255)
 
 
+class Folder(Directory):
+    """A folder of which the module itself says, where it is empty, what it is needed for."""
+
+    def test_valid(self, pipeline):
+        """Find what cannot be a folder; CellProfiler would ask for a valid path in place of an empty one."""
+        if self.dir_choice != ABSOLUTE_FOLDER_NAME or self.custom_path:
+            super().test_valid(pipeline)
+
+
 # Settings in, objects out; deepsplit_core does the work. A docstring here would hide the help text above.
 class DeepSplitSegment(DeepSplitMeasurements):  # noqa: D101
     module_name = "DeepSplitSegment"
@@ -171,7 +181,7 @@ A model brings its own pre-processing, thresholds and cell diameter; nothing of 
 the choice you see what the model was trained on, under which licence, and how large its cells were.
 """,
         )
-        self.weights_directory = Directory(
+        self.weights_directory = Folder(
             "Folder of the weights file",
             allow_metadata=False,
             doc=f'*(Used only with "{OWN_FILE}")* Select the folder of the weights file.',
@@ -309,14 +319,15 @@ A device that is selected and missing stops the run; another one is never used i
             False,
             doc="""\
 Select *Yes* if you have found, for instance, the nuclei already. Each seed then gets exactly one object, which has its
-number and holds all of it. Where two seeds share a piece of foreground, the cut follows the network's separation
-probability. Seeds that were discarded because they touch the border of the image, as in **IdentifySecondaryObjects**,
-or that of this image's mask, still keep their pixels from the others.
+number and holds all of it, but for what lies outside the image's mask. Where two seeds share a piece of foreground, the
+cut follows the network's separation probability. Seeds that were discarded because they touch the border of the image,
+as in **IdentifySecondaryObjects**, or that of this image's mask, still keep their pixels from the others.
 
 A piece of foreground without any seed is no object. But a cell without a seed that touches one with a seed becomes part
 of that one, as in **IdentifySecondaryObjects**: give all nuclei as seeds, and filter the cells afterwards.
 
-If objects are discarded (below), the others are numbered without gaps: *Parent_(seeds)* tells which seed is whose. To
+Objects are numbered without gaps. If some are discarded (below), if seeds lie outside the image's mask, or if the
+seeds' own numbers have gaps, *Parent_(seeds)* tells which seed is whose, and rows of both do not match by number. To
 keep only seeds that have an object, use **FilterObjects** on the seeds: *Children_(objects)_Count* at least 1.
 """,
         )
@@ -385,7 +396,7 @@ contact between cells. Values are 0 to 1, never stretched, so that they can be c
             [THIS_PYTHON, OTHER_PYTHON],
             value=THIS_PYTHON if importlib.util.find_spec("torch") else OTHER_PYTHON,
             doc=f"""\
-Select which Python runs the network; the results are the same.
+Select which Python runs the network. The result is what DeepSplit gives in that Python.
 
 - *{THIS_PYTHON}* (the default if it has *torch*): the Python that runs CellProfiler. Each of CellProfiler's workers
   holds a model of its own in memory.
@@ -394,7 +405,7 @@ Select which Python runs the network; the results are the same.
   started there with the first image; it ends by itself five minutes after the last.
 """,
         )
-        self.environment = Directory(
+        self.environment = Folder(
             "Folder of the Python environment",
             dir_choices=[ABSOLUTE_FOLDER_NAME],
             allow_metadata=False,
@@ -435,40 +446,58 @@ Select which Python runs the network; the results are the same.
             self.environment,
         ]
 
-    def visible_settings(self):
-        """Return the settings that are in use, in the order in which they are thought about."""
-        own_file = self.model.value == OWN_FILE
-        own_thresholds = not self.use_model_thresholds.value
-        shape_splits = not self.use_seeds.value
-        self.model_page.content = self.describe_model()
+    def help_settings(self):
+        """Return all settings in the order in which they are thought about."""
         return [
             *super().settings(),
             self.model,
-            *([self.weights_directory, self.weights_file] if own_file else []),
+            self.weights_directory,
+            self.weights_file,
             self.model_page,
             self.diameter,
             self.use_model_thresholds,
-            *([self.segmentation_threshold] if own_thresholds else []),
-            *([self.separation_threshold] if own_thresholds and shape_splits else []),
+            self.segmentation_threshold,
+            self.separation_threshold,
             self.use_seeds,
-            *([self.seeds_name] if self.use_seeds.value else []),
-            *([self.watershed] if shape_splits else []),
-            *([self.longest_cut] if shape_splits and self.watershed.value else []),
-            *([self.contact_to_cells] if shape_splits else []),
+            self.seeds_name,
+            self.watershed,
+            self.longest_cut,
+            self.contact_to_cells,
             self.fill_holes,
             self.smallest_diameter,
             self.largest_diameter,
             self.discard_border,
             self.discard_mask_border,
             self.wants_clumps,
-            *([self.clumps_name] if self.wants_clumps.value else []),
+            self.clumps_name,
             self.wants_probabilities,
-            *([self.segmentation_name, self.separation_name] if self.wants_probabilities.value else []),
+            self.segmentation_name,
+            self.separation_name,
             self.where,
-            *([self.environment] if self.where.value == OTHER_PYTHON else []),
+            self.environment,
             self.device,
             self.test_button,
         ]
+
+    def visible_settings(self):
+        """Return the settings that are in use, in the same order."""
+        own_file = self.model.value == OWN_FILE
+        own_thresholds = not self.use_model_thresholds.value
+        shape_splits = not self.use_seeds.value
+        self.model_page.content = self.describe_model()
+        uses: list = [
+            (own_file, [self.weights_directory, self.weights_file]),
+            (own_thresholds, [self.segmentation_threshold]),
+            (own_thresholds and shape_splits, [self.separation_threshold]),
+            (self.use_seeds.value, [self.seeds_name]),
+            (shape_splits, [self.watershed, self.contact_to_cells]),
+            (shape_splits and self.watershed.value, [self.longest_cut]),
+            (self.wants_clumps.value, [self.clumps_name]),
+            (self.wants_probabilities.value, [self.segmentation_name, self.separation_name]),
+            (self.where.value == OTHER_PYTHON, [self.environment]),
+        ]
+        unused = [setting for is_used, settings in uses if not is_used for setting in settings]
+        return [setting for setting in self.help_settings() if setting not in unused]
 
     def upgrade_settings(self, setting_values, variable_revision_number, module_name):
         """Add to the settings of an older pipeline what it did not know, so that it gives its old result."""
@@ -511,6 +540,15 @@ Select which Python runs the network; the results are the same.
             deepsplit_core.scale_of(self.config(), card)
         except ValueError as error:
             raise ValidationError(str(error), self.diameter) from error
+
+    def validate_module_warnings(self, pipeline):
+        """Warn while the pipeline is being made: no error, as it may be made for another computer."""
+        if self.where.value == THIS_PYTHON and not importlib.util.find_spec("torch"):
+            raise ValidationError(
+                f"This Python ({sys.executable}) has no torch, so that the network cannot run here: install torch, or "
+                f'select "{OTHER_PYTHON}".',
+                self.where,
+            )
 
     def validate_names(self, pipeline):
         """Find objects, or images, that have one name: CellProfiler itself does not look for them."""
@@ -569,7 +607,8 @@ Select which Python runs the network; the results are the same.
                 "No Python environment is selected: select the folder of one in which DeepSplit and torch are "
                 f'installed, or "{THIS_PYTHON}" in "{self.where.text}".'
             )
-        return self.environment.get_absolute_path()
+        # Not `get_absolute_path`, which takes ~ for a folder of this name in the current one.
+        return os.path.abspath(os.path.expanduser(self.environment.custom_path.strip()))
 
     def config(self):
         """Translate the settings; None stands for the model's own value."""
@@ -628,6 +667,7 @@ Select which Python runs the network; the results are the same.
         )
         if seeds is not None:
             self.relate(workspace, self.seeds_name.value, found.seeds)
+            self.warn_of_numbers(found.seeds)
         if self.wants_clumps.value:
             clumps = deepsplit_core.find_clumps(found)
             self.add_objects(
@@ -684,14 +724,23 @@ Select which Python runs the network; the results are the same.
         """Add objects, and measure their number and places."""
         objects = Objects()
         objects.segmented = labels
-        # CellProfiler takes the line before for what is not set, and looks at every pixel of what is.
+        # CellProfiler takes the line before for what is not set, and looks at every pixel of what is. Both are copied,
+        # as MeasureObjectNeighbors of CellProfiler 4 writes into the second.
         if unedited is not labels:
             objects.unedited_segmented = unedited
-        if small_removed is not unedited:
             objects.small_removed_segmented = small_removed
         objects.parent_image = image
         workspace.object_set.add_objects(objects, name)
         self.add_measurements(workspace, name)
+
+    def warn_of_numbers(self, seeds):
+        """Tell of objects whose numbers are not their seeds', although the settings let every seed have one."""
+        if self.is_object_identification_module() and seeds.size and seeds[-1] != seeds.size:
+            LOGGER.warning(
+                "%s is partly outside of the mask, or lacks numbers: %s are numbered without gaps. Join rows of both by "
+                "Parent_%s, not by number.",
+                self.seeds_name.value, self.y_name.value, self.seeds_name.value,
+            )  # fmt: skip
 
     def prepare_display(self, data, image, found, measured, seeds):
         """Keep what `display` draws: plain values, as they may come from another process."""
@@ -744,6 +793,12 @@ Select which Python runs the network; the results are the same.
             self.weights_file.value = fn_alter_path(self.weights_file.value)
         self.environment.alter_for_create_batch_files(fn_alter_path)
         return True
+
+    def is_object_identification_module(self):
+        """Return whether every seed has an object: ExportToDatabase asks before it writes both into one table."""
+        limits = self.smallest_diameter.value, self.largest_diameter.value
+        discards = self.discard_border.value or self.discard_mask_border.value or any(limits)
+        return bool(self.use_seeds.value and not discards)
 
     def volumetric(self):
         """Return that volumes are not supported."""

@@ -205,18 +205,16 @@ def _annotation(folder: Path, name: str, found: dict[str, dict[str, list[Path]]]
     return Annotation(f"{folder.name}/{name}", path["images"], labels, path.get("ignore"), path.get("separation"))
 
 
-def split_annotations(
-    annotations: Sequence[Annotation], seed: int, shares: tuple[float, float] = (0.1, 0.1)
-) -> dict[str, list[Annotation]]:
+def split_annotations(annotations: Sequence[Annotation], seed: int) -> dict[str, list[Annotation]]:
     """Divide the images of one folder into training, validation and test images.
+
+    Validation and test get 10 % each, as in the paper (3.1), but at least one image.
 
     Parameters
     ----------
     annotations : sequence of Annotation
     seed : int
         The division depends on it and on the sorted file names alone.
-    shares : (float, float)
-        Shares of validation and test images; 10 % each in the paper (3.1). Each gets at least one image.
     """
     ordered = sorted(annotations, key=lambda annotation: annotation.name)
     if len(ordered) < 3:
@@ -224,10 +222,6 @@ def split_annotations(
             f"{len(ordered)} annotated images cannot be divided into training, validation and test: 3 are the least."
         )
     order = np.random.default_rng(seed).permutation(len(ordered))
-    n_validation, n_test = (max(1, round(share * len(ordered))) for share in shares)
-    bounds = {
-        "test": order[:n_test],
-        "validation": order[n_test : n_test + n_validation],
-        "train": order[n_test + n_validation :],
-    }
+    n_tenth = max(1, round(len(ordered) / 10))
+    bounds = {"test": order[:n_tenth], "validation": order[n_tenth : 2 * n_tenth], "train": order[2 * n_tenth :]}
     return {part: [ordered[i] for i in sorted(indices)] for part, indices in bounds.items()}

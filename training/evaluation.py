@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +19,8 @@ from deepsplit_core.splitting import split
 from deepsplit_core.weights import Card, Model, build_network
 
 from .annotations import Annotation
+
+COLUMNS = ("dsc", "cds", "ap_0.5", "ap_0.6", "ap_0.7", "ap_0.8", "ap_0.9", "merges", "splits", "n_true", "n_predicted")
 
 
 class Predicted(NamedTuple):
@@ -127,25 +129,16 @@ def by_folder(images: Sequence[Named]) -> dict[str, list[Named]]:
 
 def as_table(comparison: dict[str, dict[str, Any]]) -> str:
     """Return a comparison as a Markdown table."""
-    columns = (
-        "dsc",
-        "cds",
-        "ap_0.5",
-        "ap_0.6",
-        "ap_0.7",
-        "ap_0.8",
-        "ap_0.9",
-        "merges",
-        "splits",
-        "n_true",
-        "n_predicted",
-    )
-    lines = ["| | | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
+    lines = ["| | | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
     for folder, parts in comparison.items():
         for part, scores in parts.items():
-            values = [f"{scores[c]:.3f}" if isinstance(scores[c], float) else str(scores[c]) for c in columns]
-            lines.append(f"| {folder} | {part} | " + " | ".join(values) + " |")
+            lines.append(f"| {folder} | {part} | " + " | ".join(score_cells(scores)) + " |")
     return "\n".join(lines)
+
+
+def score_cells(scores: Mapping[str, Any]) -> list[str]:
+    """Return scores as texts, in the order of `COLUMNS`."""
+    return [f"{scores[name]:.3f}" if isinstance(scores[name], float) else f"{scores[name]:,}" for name in COLUMNS]
 
 
 # What is tried for each setting, in the order in which they are chosen. Lengths and areas in units of the median

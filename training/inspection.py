@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import find_boundaries
 
-from deepsplit_core.images import write_png
+from deepsplit_core.images import to_grey, write_png
 
 from .annotations import Annotated, Annotation
 from .config import TrainConfig
@@ -149,10 +149,3 @@ def _tinted(panel: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -
     """Mix 45 % of a colour into the pixels of a mask; the image stays visible."""
     mixed = 0.55 * panel + 0.45 * np.array(colour)
     return np.where(mask[..., None], mixed, panel).astype(np.uint8)
-
-
-def to_grey(image: np.ndarray) -> np.ndarray:
-    """Grey values from the 0.5th to the 99.5th percentile: (Y, X) uint8."""
-    values = image.astype(np.float32)
-    low, high = np.percentile(values, [0.5, 99.5])
-    return (255 * np.clip((values - low) / max(float(high - low), 1e-12), 0, 1)).astype(np.uint8)

@@ -8,10 +8,9 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
+from deepsplit_core.images import to_grey
 from deepsplit_core.metrics import Overlap, overlap_of, without_ignored
-
-from .inspection import to_grey
-from .pictures import find_cuts
+from deepsplit_core.outlines import border_pixels
 
 # Verdicts are the index of their colour. The colours are those of Okabe and Ito, brighter, which the colour-blind
 # tell apart.
@@ -71,7 +70,8 @@ def draw(image: np.ndarray, truth: np.ndarray, found: np.ndarray, ignore: np.nda
         by_pixel(labels, verdict)
         for labels, verdict in zip((truth, found), judge(overlap_of(truth, found)), strict=True)
     ]
-    part = most_wrong(np.maximum(*(verdict > RIGHT for verdict in verdicts)))
+    of_truth, of_found = verdicts
+    part = most_wrong((of_truth > RIGHT) | (of_found > RIGHT))
     enlarge = max(1, LARGEST // max(truth[part].shape))
     grey, shown_ignore, *planes = (
         plane[part].repeat(enlarge, axis=0).repeat(enlarge, axis=1)
@@ -84,7 +84,7 @@ def draw(image: np.ndarray, truth: np.ndarray, found: np.ndarray, ignore: np.nda
         panel, outline = background.copy(), find_boundaries(labels, mode="inner")
         panel[outline] = COLOURS[verdict[outline]]
         panels.append(panel)
-    panels[2][find_cuts(planes[1])] = CUT_COLOUR
+    panels[2][border_pixels(planes[1])] = CUT_COLOUR
     return Panels(panels[0], panels[1], panels[2], part)
 
 

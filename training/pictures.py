@@ -8,6 +8,7 @@ import numpy as np
 
 from deepsplit_core.config import SplittingConfig
 from deepsplit_core.images import write_png
+from deepsplit_core.outlines import border_pixels
 
 from .validation import Found
 
@@ -40,15 +41,5 @@ def colour(labels: np.ndarray) -> np.ndarray:
 
 def draw_cuts(grey: np.ndarray, labels: np.ndarray, separation: np.ndarray) -> np.ndarray:
     """Return the grey image with the separation probability in red, and full red where two cells meet."""
-    red = np.where(find_cuts(labels), 1, separation)
+    red = np.where(border_pixels(labels), 1, separation)
     return (grey * (1 - red[..., None]) + red[..., None] * np.array(CONTACT_COLOUR)).astype(np.uint8)
-
-
-def find_cuts(labels: np.ndarray) -> np.ndarray:
-    """Mark the pixels at which two cells meet: (Y, X) bool."""
-    cuts = np.zeros(labels.shape, bool)
-    for one, other in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
-        meet = (labels[one] != labels[other]) & (labels[one] > 0) & (labels[other] > 0)
-        cuts[one] |= meet
-        cuts[other] |= meet
-    return cuts

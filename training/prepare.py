@@ -166,9 +166,9 @@ def prepare(folders: Sequence[Path], output: Path | None, repair: bool, strict: 
     add_copies(surveys)
     print(as_table(surveys))
     for found in surveys:
-        for line in describe(sorted(found.problems)):
-            kind = line.split(" x ", 1)[1].split(":")[0]
-            print(f"\n{found.folder}: {line}\n  --repair: {(FAULTS | DOUBTS)[kind]}")
+        for kind, repair_of_kind in (FAULTS | DOUBTS).items():
+            for line in describe(p for p in sorted(found.problems) if p.kind == kind):
+                print(f"\n{found.folder}: {line}\n  --repair: {repair_of_kind}")
     bad = [p for found in surveys for p in (found.problems if strict else faults_in(found.problems))]
     if bad and not repair:
         raise ValueError(f"{len(bad)} problems are to be mended: by hand, or by --repair --output DIR.")

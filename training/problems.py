@@ -28,7 +28,7 @@ EMPTY_MASK = "mask without pixels"
 COPY = "image that is there twice"
 LOST = "contact that reaches no cell"
 
-# Training refuses images with a fault. In order of the report; the text says what a repair does.
+# Training refuses images with a fault. The text says what a repair does.
 FAULTS = {
     NO_LABELS: "left out",
     NO_IMAGE: "left out",

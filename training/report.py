@@ -24,7 +24,7 @@ from .annotations import Annotation
 from .checkpoint import read_checkpoint
 from .config import flat
 from .curves import best_epoch, draw_curves
-from .evaluation import Predicted, compare, predict_all, reference_model
+from .evaluation import Predicted, compare, predict_all, reference_model, score_cells
 from .export import mixed_with_start
 from .history import Row, read_csv, rows_of
 from .overlays import COLOURS, CUT_COLOUR, IGNORED_COLOUR, IN_PIECES, MERGED, RIGHT, WRONG, draw
@@ -32,7 +32,6 @@ from .overlays import COLOURS, CUT_COLOUR, IGNORED_COLOUR, IN_PIECES, MERGED, RI
 TEMPLATE = Path(__file__).with_name("report.html")
 N_SHOWN = 3  # of the worst images, and of the best
 FEW = 5
-COLUMNS = ("dsc", "cds", "ap_0.5", "ap_0.6", "ap_0.7", "ap_0.8", "ap_0.9", "merges", "splits", "n_true", "n_predicted")
 TITLES = ("DSC", "CDS", "AP .5", "AP .6", "AP .7", "AP .8", "AP .9", "merges", "splits", "cells", "found")
 MEANINGS = {
     "segmentation_threshold": "a pixel is cell from this probability on",
@@ -226,11 +225,6 @@ def scores_table(comparison: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> s
     """Return the scores of each data folder and part of the method."""
     rows = [(f, part, *score_cells(scores)) for f, parts in comparison.items() for part, scores in parts.items()]
     return f'<div class="wide">{table(("folder", "", *TITLES), rows, "scores")}</div>'
-
-
-def score_cells(scores: Mapping[str, Any]) -> list[str]:
-    """Return scores as texts, in the order of `COLUMNS`."""
-    return [f"{scores[name]:.3f}" if isinstance(scores[name], float) else f"{scores[name]:,}" for name in COLUMNS]
 
 
 def data_sets(card: Card) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:

@@ -25,12 +25,13 @@ Touching cells have a gap of two pixels in the references. Eq. 1 weights the bac
 U-Net could not part them, and in a confluent sheet everything would be cell.
 
 DSC and CDS are those of the segmentation intersected with the separation (4.1) and, post-processed, those after holes
-are filled, small segments dropped, short borders cut by the watershed and contact pixels given back to the cells. Without
-the watershed all of that is done but the cuts. Giving contact pixels back is not in the paper, and our watershed cuts by
-shape alone, where a border is also clearly narrower than both pieces. All
-thresholds and lengths are chosen on the validation images alone, for the greatest mean AP after post-processing.
-A cell is found, for CDS, where its IoU is above .5. The paper compares "position and area" and gives no numbers: *by position*
-is with centres at most half a radius apart and areas within a factor of two.
+are filled, small segments dropped, short borders cut by the watershed and contact pixels given back to the cells.
+Without the watershed all of that is done but the cuts. Giving contact pixels back is not in the paper, and our
+watershed cuts by shape alone, where a border is also clearly narrower than both pieces. All thresholds and lengths are
+chosen on the validation images alone, for the greatest mean AP after post-processing.
+
+A cell is found, for CDS, where its IoU is above .5. The paper compares "position and area" and gives no numbers: *by
+position* is with centres at most half a radius apart and areas within a factor of two.
 Counts are added over the images of a seed. ± is the standard deviation over the seeds. Where not all folds are
 finished yet, rows may be of different test images; the differences are always of the same.
 

@@ -39,7 +39,7 @@ class _Unreachable(Exception):
 
 
 class _Gone(Exception):
-    """The engine ended while it was being asked."""
+    """The engine ended while it was being asked, or none is there."""
 
 
 def predict(

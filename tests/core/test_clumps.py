@@ -3,7 +3,7 @@
 import numpy as np
 from drawing import as_sets, contact, discs
 
-from deepsplit_core import SegmentConfig, find_clumps, predict, split_prediction
+from deepsplit_core import SegmentConfig, combine_seeds, find_clumps, predict, split_prediction
 
 SHAPE = (60, 90)
 CELLS = discs(SHAPE, [(20, 18, 10), (20, 36, 10), (45, 60, 9), (4, 80, 8)])  # a pair, one alone, one at the border
@@ -37,6 +37,16 @@ def test_a_clump_without_a_kept_cell_is_discarded_but_not_forgotten(wired_weight
     assert as_sets(clumps.labels) == as_sets(np.where(CELLS == 2, 1, np.where(CELLS == 4, 0, CELLS)))
     assert as_sets(clumps.all_labels) == as_sets(np.where(CELLS == 2, 1, CELLS))
     assert np.array_equal(np.unique(clumps.clump_of_cell), [1, 2])
+
+
+def test_a_cell_in_several_pieces_belongs_to_the_largest(wired_weights):
+    """A seed need not be in one piece: here the last one in reading order has four pixels."""
+    seeds = np.zeros(SHAPE, np.int32)
+    seeds[10:20, 10:20] = seeds[40:42, 40:42] = 1
+    config = SegmentConfig(model=str(wired_weights), device="cpu")
+    found = split_prediction(predict(np.eye(*SHAPE, dtype=np.float32), config), config, combine_seeds(seeds, seeds))
+    clumps = find_clumps(found)
+    assert (clumps.labels[15, 15], clumps.labels[41, 41]) == (clumps.clump_of_cell[0], 0)
 
 
 def test_no_cells_no_clumps(wired_weights):

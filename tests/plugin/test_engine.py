@@ -45,10 +45,17 @@ def test_the_button_tries_the_other_python(own_engine, make_module, own_file, wi
 
 def test_no_environment_is_not_the_current_folder(make_module):
     module = make_module(**{**OTHER, "environment": "Elsewhere...|"})
+    module.environment.test_valid(Pipeline())  # what CellProfiler asks first, and would say nothing of Python in
     with pytest.raises(ValidationError, match="No Python environment is selected") as error:
         module.validate_module(Pipeline())
     assert error.value.setting is module.environment
     assert "No Python environment is selected" in module.test_device()
+
+
+def test_an_environment_may_be_in_the_home_folder(make_module, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert make_module(**{**OTHER, "environment": "Elsewhere...| ~/env "}).environment_path() == str(tmp_path / "env")
 
 
 @pytest.mark.parametrize("folder", ["", "gone"])
@@ -72,6 +79,18 @@ def test_without_torch_another_python_is_the_default_and_the_advice(make_module,
     assert make_module().where.value == OTHER["where"]
     with pytest.raises(ImportError, match='"Another Python environment" in "Run DeepSplit in"'):
         run_on(IMAGE, where="This Python")
+
+
+def test_a_python_without_torch_is_warned_of_at_design_time(make_module, monkeypatch):
+    module = make_module(where="This Python")
+    module.validate_module_warnings(Pipeline())
+    monkeypatch.setitem(sys.modules, "torch", None)
+    module.validate_module(Pipeline())  # no error: the pipeline may be meant for another computer
+    with pytest.raises(ValidationError, match='has no torch.*select "Another Python environment"') as error:
+        module.validate_module_warnings(Pipeline())
+    assert error.value.setting is module.where
+    module.where.value = OTHER["where"]
+    module.validate_module_warnings(Pipeline())
 
 
 def test_an_older_pipeline_stays_in_this_python(monkeypatch):

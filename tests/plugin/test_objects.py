@@ -65,6 +65,17 @@ def test_the_real_measure_object_neighbors_counts_discarded_neighbours(run_on, s
     assert measured(workspace, "Neighbors_NumberOfNeighbors_Adjacent").tolist() == [1]
 
 
+def test_the_real_measure_object_neighbors_leaves_discarded_objects_to_later_modules(run_on):
+    """Asked not to count discarded neighbours, CellProfiler 4 erases them in the array that it was given."""
+    workspace = run_on(IMAGE, watershed=False, discard_border=True, smallest_diameter=1.0)
+    neighbours = instantiate_module("MeasureObjectNeighbors")
+    neighbours.object_name.value = neighbours.neighbors_name.value = "Nuclei"
+    neighbours.wants_excluded_objects.value = False
+    neighbours.run(workspace)
+    assert as_sets(objects(workspace).segmented) == kept(*PAIR, LARGE, TINY)
+    assert as_sets(objects(workspace).unedited_segmented) == kept(*PAIR, LARGE, TINY, BORDER)
+
+
 def test_the_real_measure_object_neighbors_does_not_count_what_is_too_small(run_on):
     image = np.zeros((30, 40), np.float32)
     image[3:18, 5:20] = image[5:8, 22:25] = 1

@@ -51,6 +51,23 @@ def test_a_seed_without_foreground_is_a_cell_of_its_own_pixels(run_on):
     assert np.array_equal(cells(workspace).segmented == 5, seeds == 5)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_rows_that_do_not_match_their_seeds_are_told_of(run_on, caplog, masked):
+    """ExportToDatabase writes seeds and cells into one table, row by row, where every seed has a cell."""
+    workspace = run_on(Image(IMAGE, mask=CELLS != CELL_OF_NUCLEUS[0] if masked else None), seeds=NUCLEI)
+    assert measured(workspace, "Parent_Seeds").tolist() == ([2, 3, 4] if masked else [1, 2, 3, 4])
+    assert ("Parent_Seeds, not by number" in caplog.text) == masked
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"discard_border": True}, {"discard_mask_border": True}, {"smallest_diameter": 5.0}, {"use_seeds": False}],
+)
+def test_every_seed_has_a_cell_unless_some_are_discarded(make_module, settings):
+    assert make_module(use_seeds=True).is_object_identification_module()
+    assert not make_module(**{"use_seeds": True, **settings}).is_object_identification_module()
+
+
 def test_discarded_cells_leave_their_seeds_childless_and_no_gap(run_on):
     workspace = run_on(IMAGE, seeds=NUCLEI, discard_border=True)
     labels = cells(workspace).segmented

@@ -170,6 +170,14 @@ def test_no_stored_setting_is_shown_twice_or_never(make_module):
     assert set(shown) == set(REVISION_2)
 
 
+def test_the_help_has_all_that_the_window_has(make_module):
+    module = make_module(**{"where": "Another Python environment"})
+    texts = [text for text, _ in module.get_help_text()[1]]
+    shown = [setting.text for setting in module.visible_settings()]
+    assert [text for text in texts if text in shown] == shown
+    assert {getattr(module, name).text for name in REVISION_2} <= set(texts)
+
+
 # What the model is
 
 

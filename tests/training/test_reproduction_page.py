@@ -107,8 +107,10 @@ def test_only_the_deepsplit_has_cross_connections(tmp_path, page):
     text = page.read_text()
     claims = text[text.index("**Cross connections") : text.index("**Simultaneous learning")].splitlines()[1:]
     names = [line.strip("| ").split(" | ")[0].strip() for line in claims if " minus " in line]
-    others = ["Cumulative Branch-Net", "Cumulative Double-U-Net", "Simultaneous Branch-Net", "Simultaneous Double-U-Net"]
-    assert names == [f"{other.split()[0]} DeepSplit minus {other}" for other in others]
+    pairs = [
+        (schedule, other) for schedule in ("Cumulative", "Simultaneous") for other in ("Branch-Net", "Double-U-Net")
+    ]
+    assert names == [f"{schedule} DeepSplit minus {schedule} {other}" for schedule, other in pairs]
 
 
 def test_what_a_person_wrote_around_the_tables_is_kept(tmp_path, page):
