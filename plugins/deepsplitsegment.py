@@ -737,8 +737,8 @@ Select which Python runs the network. The result is what DeepSplit gives in that
         """Tell of objects whose numbers are not their seeds', although the settings let every seed have one."""
         if self.is_object_identification_module() and seeds.size and seeds[-1] != seeds.size:
             LOGGER.warning(
-                "%s is partly outside of the mask, or lacks numbers: %s are numbered without gaps. Join rows of both by "
-                "Parent_%s, not by number.",
+                "%s is partly outside of the mask, or lacks numbers: %s are numbered without gaps. Join rows of both "
+                "by Parent_%s, not by number.",
                 self.seeds_name.value, self.y_name.value, self.seeds_name.value,
             )  # fmt: skip
 
