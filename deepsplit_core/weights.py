@@ -196,30 +196,38 @@ def read_card(path: Path) -> Card:
         The file is missing, cut, foreign, damaged, or of a later version.
     """
     try:
-        if path.suffix in (".pt", ".pth"):
-            raise ValueError("it is a checkpoint; `python -m training export` makes a weights file of it")
-        with open(path, "rb") as file:
-            start = file.read(8)
-            if len(start) < 8:
-                raise ValueError(f"it has {len(start)} bytes")
-            (n_header,) = struct.unpack("<Q", start)
-            if n_header > LARGEST_HEADER:
-                raise ValueError("it does not start with a safetensors header")
-            text = file.read(n_header)
-        if len(text) < n_header:
-            raise ValueError("it ends within its header: the copy or download was cut")
-        try:
-            header = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ValueError("it does not start with a safetensors header") from error
-        metadata = header.get("__metadata__") if isinstance(header, dict) else None
-        if not isinstance(metadata, dict) or CARD_KEY not in metadata:
-            raise ValueError("it is a safetensors file without DeepSplit's card: weights of another program")
-        return Card.from_json(metadata[CARD_KEY])
+        status = path.stat()
+        return _card(path, status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise WeightsError(f"The weights file {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise WeightsError(f"{path} is not a usable DeepSplit weights file: {error}.") from error
+
+
+# CellProfiler asks a module for its settings many times at every change of a pipeline, and they show the card.
+@functools.lru_cache(maxsize=64)
+def _card(path: Path, size: int, modified: int) -> Card:
+    """Read a card, once as long as its file's size and time of modification stay."""
+    if path.suffix in (".pt", ".pth"):
+        raise ValueError("it is a checkpoint; `python -m training export` makes a weights file of it")
+    with open(path, "rb") as file:
+        start = file.read(8)
+        if len(start) < 8:
+            raise ValueError(f"it has {len(start)} bytes")
+        (n_header,) = struct.unpack("<Q", start)
+        if n_header > LARGEST_HEADER:
+            raise ValueError("it does not start with a safetensors header")
+        text = file.read(n_header)
+    if len(text) < n_header:
+        raise ValueError("it ends within its header: the copy or download was cut")
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it does not start with a safetensors header") from error
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    if not isinstance(metadata, dict) or CARD_KEY not in metadata:
+        raise ValueError("it is a safetensors file without DeepSplit's card: weights of another program")
+    return Card.from_json(metadata[CARD_KEY])
 
 
 def read(path: Path) -> tuple[Card, dict[str, torch.Tensor]]:

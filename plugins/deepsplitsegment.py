@@ -576,7 +576,7 @@ Select which Python runs the network. The result is what DeepSplit gives in that
                     )
 
     def read_card(self):
-        """Read what the model's file says of itself; that takes a quarter of a millisecond."""
+        """Read what the model's file says of itself."""
         if self.model.value != OWN_FILE:
             return deepsplit_core.read_card(deepsplit_core.weights.find(self.model.value))
         if not self.weights_file.value:
