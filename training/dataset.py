@@ -59,7 +59,8 @@ def load_samples(annotations: Sequence[Annotation], config: TrainConfig) -> list
             )
         image = preprocess(image, config.preprocessing)
         if config.preprocessing.diameter and not labels.any():
-            # Without cells there is no true size: `segment` may enlarge it as much. A corner fills no more memory.
+            # Without cells there is no true size: `segment` may enlarge it up to so many times, and here its name says
+            # by which of five factors it is. A corner fills no more memory.
             scale = LARGEST_ESTIMATE ** -(crc32(annotation.name.encode()) % 5 / 4)
             corner = tuple(slice(max(1, round(n * scale))) for n in image.shape)
             image, labels, ignore = image[corner], labels[corner], ignore[corner]
