@@ -130,7 +130,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     masks = _ignore_masks(options.ignore, [truth for _, truth in pairs]) if options.ignore else {}
 
     def compare(predicted: Path, truth: Path) -> Scores:
-        ignore = read_image(masks[truth]) > 0 if truth in masks else None
+        ignore = read_image(masks[truth], is_labels=True) > 0 if truth in masks else None
         try:
             return evaluate(_read_labels(predicted), _read_labels(truth), ignore)
         except ValueError as error:
@@ -152,7 +152,7 @@ def _read_labels(path: Path) -> np.ndarray:
     """Read a label image; what looks like a mask is said, as a single cell in pieces does as well."""
     from .splitting import label_segments
 
-    labels = read_image(path)
+    labels = read_image(path, is_labels=True)
     numbers = np.unique(labels[labels > 0])
     if numbers.size == 1 and labels.ndim == 2 and label_segments(labels > 0).max() > 1:
         print(

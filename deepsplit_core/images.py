@@ -14,8 +14,14 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 IMAGE_SUFFIXES = (*TIFF_SUFFIXES, ".png")
 
 
-def read_image(path: PathLike) -> np.ndarray:
+def read_image(path: PathLike, is_labels: bool = False) -> np.ndarray:
     """Read one TIFF or PNG file.
+
+    Parameters
+    ----------
+    path : path
+    is_labels : bool
+        Of a PNG with a palette, take the numbers and not the colours, which only show them to a person.
 
     Returns
     -------
@@ -37,17 +43,21 @@ def read_image(path: PathLike) -> np.ndarray:
         raise ValueError(f"{path} is not read: its name ends in {path.suffix!r}, expected one of {IMAGE_SUFFIXES}.")
     # Imported here: the command line answers --help without them.
     import imageio.v2
-    from PIL.Image import DecompressionBombError
+    from PIL import Image
 
     try:
         if path.suffix.lower() in TIFF_SUFFIXES:
             return _read_tiff(path)
+        if is_labels:
+            with Image.open(path) as file:
+                if file.mode == "P":
+                    return np.asarray(file)
         return np.asarray(imageio.v2.imread(path))
     except MemoryError:
         raise
     except PermissionError as error:
         raise PermissionError(f"{path} may not be read ({error.strerror}): change its permissions.") from error
-    except DecompressionBombError as error:
+    except Image.DecompressionBombError as error:
         raise ValueError(
             f"{path} is not read: so large an image has to be a TIFF, uncompressed or compressed as zip ({error})."
         ) from error

@@ -17,13 +17,12 @@ import numpy as np
 from deepsplit_core.images import IMAGE_SUFFIXES
 from deepsplit_core.preprocessing import check_image
 
-from .label_forms import Labels, from_label_image, from_object_masks, from_reference_masks, read_file
+from .label_forms import Labels, from_label_image, from_object_masks, from_reference_masks, read_file, read_plane
 from .problems import (
     COLOUR,
     NO_IMAGE,
     NO_IMAGE_OF_IGNORE,
     NO_LABELS,
-    NOT_A_MASK,
     NOT_FINITE,
     NOT_GREY,
     SIZES,
@@ -103,9 +102,7 @@ class Annotation:
         """Read the mask of ignored pixels, of the image's shape: (Y, X) bool; without one, no pixel is ignored."""
         if self.ignore_path is None:
             return np.zeros(shape, bool)
-        ignore = read_file(self.ignore_path)
-        if ignore.ndim != 2:
-            raise AnnotationError(NOT_A_MASK, f"{self.ignore_path} is of shape {ignore.shape}: a mask is (Y, X).")
+        ignore = read_plane(self.ignore_path)
         if ignore.shape != shape:
             raise AnnotationError(
                 SIZES,

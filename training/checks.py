@@ -31,8 +31,8 @@ def checked_annotations(folder: Path) -> list[Annotation]:
     kinds = [problem.kind for problem in problems]
     if kinds.count(BINARY) > 1 and kinds.count(BINARY) + kinds.count(EMPTY) == len(annotations):
         raise ValueError(
-            f"{folder}: all labels of an image have one number, above 1, as masks have, so that nothing tells touching "
-            "cells apart. Give label images (1..n = one cell each), one mask for each cell (labels/NAME/*.png), or two "
+            f"{folder}: all labels of an image have one number, as masks have, so that nothing tells touching cells "
+            "apart. Give label images (1..n = one cell each), one mask for each cell (labels/NAME/*.png), or two "
             "masks (segmentation/ and separation/). Where no cells touch, `python -m training prepare --repair` "
             "numbers them."
         )
@@ -101,7 +101,9 @@ def doubts_about(labels: np.ndarray) -> list[tuple[str, str]]:
         return [(EMPTY, "")]
     _, cell_of_piece, _ = pieces_of(labels)
     numbers, n_pieces = np.unique(cell_of_piece[1:], return_counts=True)
-    binary = [(BINARY, f"{numbers[0]} everywhere")] if numbers.size == 1 and numbers[0] > 1 else []
+    # A single cell may well have the number 1, in one piece.
+    is_mask = numbers.size == 1 and (numbers[0] > 1 or n_pieces[0] > 1)
+    binary = [(BINARY, f"{numbers[0]} everywhere")] if is_mask else []
     return binary + [(PIECES, f"label {n}: {k} pieces") for n, k in zip(numbers, n_pieces, strict=True) if k > 1]
 
 

@@ -100,7 +100,7 @@ class RandomBatches(Dataset):
 
     def __init__(self, samples: Sequence[Sample], config: TrainConfig, stage: int) -> None:
         # Tensors alone: where loaders are new processes (Windows), each gets a copy of anything else.
-        self.planes = [(sample.image, sample.targets) for sample in samples]
+        self.planes = [annotated_part(sample, config.view // 2) for sample in samples]
         self.config, self.stage = config, stage
         self.numbers = share_of(range(config.batch))
         # What is drawn from: a group is drawn first, then an image in it.
@@ -133,6 +133,16 @@ class RandomBatches(Dataset):
             return random_view(*self.planes[chosen], config.view, config.augmentation, generator)
         copy = int(torch.randint(1 + config.augmentation.fixed_copies, (), generator=generator))
         return fixed_view(*self.planes[chosen], chosen, copy, config)
+
+
+def annotated_part(sample: Sample, margin: int) -> tuple[Tensor, Tensor]:
+    """Return image and targets of what was annotated, and a margin around it: other views would teach nothing."""
+    is_annotated = sample.targets[2].numpy() > 0
+    if not is_annotated.any():  # shrunk, a few annotated pixels may be none
+        return sample.image, sample.targets
+    inside = [np.flatnonzero(is_annotated.any(axis=axis)) for axis in (1, 0)]
+    rows, columns = (slice(max(0, found[0] - margin), found[-1] + 1 + margin) for found in inside)
+    return sample.image[:, rows, columns], sample.targets[:, rows, columns]
 
 
 def fixed_view(image: Tensor, targets: Tensor, number: int, copy: int, config: TrainConfig) -> tuple[Tensor, Tensor]:

@@ -20,23 +20,25 @@ class Labels(NamedTuple):
     doubts: list[tuple[str, str]]
 
 
-def read_file(path: Path) -> np.ndarray:
-    """Read an image file; one that cannot be read is a fault with a name."""
+def read_file(path: Path, is_labels: bool = False) -> np.ndarray:
+    """Read an image file as `read_image` does; one that cannot be read is a fault with a name."""
     try:
-        return read_image(path)
+        return read_image(path, is_labels)
     except (OSError, ValueError) as error:
         raise AnnotationError(UNREADABLE, str(error)) from error
 
 
 def from_label_image(path: Path) -> Labels:
     """Read whole numbers (Y, X) of which each is one cell."""
-    return Labels(as_labels(read_file(path), path), [])
+    return Labels(as_labels(read_file(path, is_labels=True), path), [])
 
 
 def as_labels(labels: np.ndarray, path: Path) -> np.ndarray:
     """Return label values of any integer type as int32; they are renumbered only where they would not fit."""
     if labels.dtype.kind not in "bui":
         raise AnnotationError(NOT_LABELS, f"{path} holds {labels.dtype} values, but labels are integers.")
+    if labels.ndim == 3 and 1 in labels.shape:  # one plane of a stack, or one channel
+        labels = labels.squeeze(labels.shape.index(1))
     if labels.ndim != 2:
         raise AnnotationError(
             NOT_LABELS,
@@ -95,14 +97,8 @@ def from_reference_masks(segmentation: Path, separation: Path) -> Labels:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Read a mask, 0 = outside, one other value = inside: (Y, X) bool. Channels of a colour file must be equal."""
-    mask = read_file(path)
-    if mask.ndim == 3 and mask.shape[-1] in (3, 4):
-        if (mask[..., :3] != mask[..., :1]).any():
-            raise AnnotationError(NOT_A_MASK, f"{path} is in colour, but a mask has two values: inside and outside.")
-        mask = mask[..., 0]
-    if mask.ndim != 2:
-        raise AnnotationError(NOT_A_MASK, f"{path} is of shape {mask.shape}, but a mask (Y, X) is needed.")
+    """Read a mask, 0 = outside, one other value = inside: (Y, X) bool."""
+    mask = read_plane(path)
     values = np.unique(mask)
     if values.size > 2 or (values.size == 2 and values[0] != 0):
         raise AnnotationError(
@@ -111,3 +107,15 @@ def read_mask(path: Path) -> np.ndarray:
             "other value inside.",
         )
     return mask > 0
+
+
+def read_plane(path: Path) -> np.ndarray:
+    """Read the values of a mask: (Y, X) of any type. Channels of a colour file must be equal."""
+    mask = read_file(path, is_labels=True)
+    if mask.ndim == 3 and mask.shape[-1] in (3, 4):
+        if (mask[..., :3] != mask[..., :1]).any():
+            raise AnnotationError(NOT_A_MASK, f"{path} is in colour, but a mask has two values: inside and outside.")
+        mask = mask[..., 0]
+    if mask.ndim != 2:
+        raise AnnotationError(NOT_A_MASK, f"{path} is of shape {mask.shape}, but a mask (Y, X) is needed.")
+    return mask

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
 from deepsplit_core.images import to_grey
 from deepsplit_core.metrics import Overlap, overlap_of, without_ignored
 from deepsplit_core.outlines import border_pixels
+
+from .validation import fullest_window
 
 # Verdicts are the index of their colour. The colours are those of Okabe and Ito, brighter, which the colour-blind
 # tell apart.
@@ -71,7 +72,7 @@ def draw(image: np.ndarray, truth: np.ndarray, found: np.ndarray, ignore: np.nda
         for labels, verdict in zip((truth, found), judge(overlap_of(truth, found)), strict=True)
     ]
     of_truth, of_found = verdicts
-    part = most_wrong((of_truth > RIGHT) | (of_found > RIGHT))
+    part = fullest_window((of_truth > RIGHT) | (of_found > RIGHT), LARGEST)
     enlarge = max(1, LARGEST // max(truth[part].shape))
     grey, shown_ignore, *planes = (
         plane[part].repeat(enlarge, axis=0).repeat(enlarge, axis=1)
@@ -94,13 +95,3 @@ def by_pixel(labels: np.ndarray, verdicts: np.ndarray) -> np.ndarray:
     of_value = np.full(values.size, RIGHT)
     of_value[values > 0] = verdicts
     return of_value[index].reshape(labels.shape)
-
-
-def most_wrong(wrong: np.ndarray) -> tuple[slice, slice]:
-    """Return the window of at most `LARGEST` pixels a side that has the most pixels of a (Y, X) bool array."""
-    sides = [min(LARGEST, n) for n in wrong.shape]
-    share = ndimage.uniform_filter(wrong.astype(np.float32), sides, mode="constant")
-    # Where the window is inside of the image; the filter's value stands at its middle.
-    inside = tuple(slice(side // 2, n - side + side // 2 + 1) for side, n in zip(sides, wrong.shape, strict=True))
-    y, x = np.unravel_index(np.argmax(share[inside]), share[inside].shape)
-    return slice(int(y), int(y) + sides[0]), slice(int(x), int(x) + sides[1])

@@ -22,7 +22,7 @@ ALL_IGNORED = "image without annotated pixels"
 
 EMPTY = "image without cells"
 PIECES = "label in several pieces"
-BINARY = "labels of one number above 1, as a mask has"
+BINARY = "labels of one number, as a mask has"
 OVERLAP = "masks that overlap"
 EMPTY_MASK = "mask without pixels"
 COPY = "image that is there twice"

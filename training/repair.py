@@ -23,7 +23,8 @@ from .problems import (
 )
 
 LUMINANCE = (0.2125, 0.7154, 0.0721)  # of red, green and blue (ITU-R BT.709), as in scikit-image's rgb2gray
-# A piece with a smaller share of the pixels of its cell's largest one is a slip of the pen.
+# A piece with a smaller share of the pixels of its cell's largest one is a slip of the pen. Of a mask, whose largest
+# piece may be a clump of many cells, the middle one counts in its place.
 CRUMB = 0.1
 
 
@@ -75,6 +76,8 @@ def part_pieces(labels: np.ndarray) -> tuple[np.ndarray, int, int]:
     pieces, cell_of_piece, areas = pieces_of(labels)
     largest = np.zeros(int(cell_of_piece.max(initial=0)) + 1, areas.dtype)
     np.maximum.at(largest, cell_of_piece, areas)
+    if np.count_nonzero(largest) == 1:
+        largest[largest > 0] = int(np.median(areas[1:]))
     is_crumb = areas < CRUMB * largest[cell_of_piece]
     n_crumbs = int(is_crumb.sum())
     n_new = areas.size - 1 - n_crumbs - int(np.count_nonzero(largest))
@@ -103,7 +106,7 @@ def _mended_labels(annotation: Annotation) -> tuple[Labels, list[str]]:
         path = annotation.labels_path
         if error.kind != NOT_LABELS or path.is_dir():
             raise
-        stored = read_file(path)
+        stored = read_file(path, is_labels=True)
         deed = ""
         if stored.ndim == 3 and stored.shape[-1] in (3, 4) and (stored[..., :3] == stored[..., :1]).all():
             stored, deed = stored[..., 0], "labels with equal channels: one was taken"

@@ -7,6 +7,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from deepsplit_core.architectures import TwoTaskNet, UNet
@@ -30,7 +31,7 @@ class Validation(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a network makes of the middle of one image.
+    """What a network makes of a part of one image.
 
     Attributes
     ----------
@@ -65,25 +66,27 @@ def validate(network: UNet, samples: Sequence[Sample], stage: Stage, config: Tra
 
 @torch.no_grad()
 def look_at(network: UNet, sample: Sample, stage: Stage, config: TrainConfig) -> Found:
-    """Run the network over the middle of an image, and split the cells.
+    """Run the network over the middle of an image, or where most was annotated, and split the cells.
 
     The image is cut to twice the view's size at most, so that this takes little beside an epoch, and mirrored to a
     size that the network takes. Before there is a separation, the segmentation alone makes the cells.
     """
     network.eval()
-    largest, multiple = 2 * config.view, network.multiple
-    image, targets = (torch.from_numpy(middle(part.numpy(), largest, multiple))[None] for part in sample[:2])
+    ignore = sample.targets[2].numpy() == 0
+    window = fullest_window(~ignore, 2 * config.view)
+    image, targets = (
+        torch.from_numpy(mirrored(part.numpy()[(slice(None), *window)], network.multiple))[None] for part in sample[:2]
+    )
     image, targets = to_device(image, device_of(network)), targets.to(device_of(network))
     segmentation, separation = outputs(network, image, stage)
     loss = float(loss_of(segmentation, separation, targets, stage))
     if stage.keeps_segmentation:
         with autocast(image.device):
             segmentation = cast(UNet, cast(TwoTaskNet, network).segmentation)(image)
-    truth = middle(sample.labels[None], largest, 1)[0]
+    truth = sample.labels[window]
     found = probabilities(segmentation, separation, truth.shape)
     seen = image[0, 0, : truth.shape[0], : truth.shape[1]].cpu().numpy()
-    ignore = middle(sample.targets[2:3].numpy(), largest, 1)[0] == 0
-    return Found(seen, truth, split(found, SplittingConfig()).labels, ignore, found, loss)
+    return Found(seen, truth, split(found, SplittingConfig()).labels, ignore[window], found, loss)
 
 
 def probabilities(segmentation: Tensor, separation: Tensor | None, shape: tuple[int, ...]) -> np.ndarray:
@@ -99,12 +102,23 @@ def spread(items: Sequence[Item], n: int) -> list[Item]:
     return [items[(2 * i + 1) * len(items) // (2 * n)] for i in range(n)]
 
 
-def middle(planes: np.ndarray, largest: int, multiple: int) -> np.ndarray:
-    """Cut (C, Y, X) to at most `largest` pixels a side around the middle; mirror it to multiples of `multiple`."""
-    cuts, pads = [], []
-    for n in planes.shape[1:]:
-        keep = min(largest, n)
-        start = (n - keep) // 2
-        cuts.append(slice(start, start + keep))
-        pads.append((0, -keep % multiple))
-    return np.pad(planes[:, cuts[0], cuts[1]], [(0, 0), *pads], mode="symmetric")
+def fullest_window(mask: np.ndarray, largest: int) -> tuple[slice, slice]:
+    """Return the window of at most `largest` pixels a side with the most pixels of a (Y, X) bool array.
+
+    Of several it is the one nearest to the middle.
+    """
+    sides = [min(largest, n) for n in mask.shape]
+    if mask.all():
+        start_y, start_x = ((n - side) // 2 for n, side in zip(mask.shape, sides, strict=True))
+        return slice(start_y, start_y + sides[0]), slice(start_x, start_x + sides[1])
+    share = ndimage.uniform_filter(mask.astype(np.float64), sides, mode="constant")
+    # Where the window is inside of the image; the filter's value stands at its middle.
+    share = share[tuple(slice(side // 2, n - side + side // 2 + 1) for side, n in zip(sides, mask.shape, strict=True))]
+    fullest = np.argwhere(share > share.max() - 0.5 / np.prod(sides))
+    y, x = fullest[np.argmin(((fullest - (np.array(share.shape) - 1) / 2) ** 2).sum(axis=1))]
+    return slice(int(y), int(y) + sides[0]), slice(int(x), int(x) + sides[1])
+
+
+def mirrored(planes: np.ndarray, multiple: int) -> np.ndarray:
+    """Mirror (C, Y, X) at its lower and right border, to multiples of `multiple`."""
+    return np.pad(planes, [(0, 0), *((0, -n % multiple) for n in planes.shape[1:])], mode="symmetric")

@@ -28,6 +28,16 @@ def test_png(tmp_path, dtype):
     assert np.array_equal(read_image(str(tmp_path / "a.png")), image)
 
 
+def test_a_palette_shows_labels_to_a_person(tmp_path):
+    """Written by GIMP, Fiji or PIL: the file holds numbers, and a colour for each of them."""
+    labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    picture = Image.fromarray(labels)
+    picture.putpalette(list(range(255, -1, -1)) * 3)
+    picture.save(tmp_path / "labels.png")
+    assert np.array_equal(read_image(tmp_path / "labels.png", is_labels=True), labels)
+    assert read_image(tmp_path / "labels.png").shape == (3, 4, 3)
+
+
 def test_colours_and_planes_are_read_as_stored(tmp_path):
     tifffile.imwrite(tmp_path / "planes.tif", np.zeros((4, 5, 7), np.uint16), photometric="minisblack")
     imageio.v2.imwrite(tmp_path / "colour.png", np.zeros((5, 7, 3), np.uint8))

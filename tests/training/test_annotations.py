@@ -36,6 +36,12 @@ def test_ignored_pixels_are_read(ignoring):
     assert not found[1].read().ignore.any()
 
 
+def test_ignored_pixels_are_read_from_a_colour_file_with_equal_channels(ignoring):
+    path = ignoring / "ignore" / "field0.tif"
+    tifffile.imwrite(path, np.repeat(tifffile.imread(path)[..., None], 3, axis=-1))
+    assert np.array_equal(find_annotations(ignoring)[0].read().ignore, np.indices((48, 52))[1] < 26)
+
+
 def test_ignore_masks_without_an_image_are_named(ignoring):
     (ignoring / "ignore" / "field0.tif").rename(ignoring / "ignore" / "feild0.tif")
     with pytest.raises(ValueError, match="1 x ignore mask without an image: feild0"):

@@ -17,11 +17,14 @@ SPOIL = {
     "image of one grey value": ("images", np.full((48, 52), 7, np.uint16)),
     "labels that are no label image": ("labels", np.full((48, 52), 0.5, np.float32)),
     "sizes that differ": ("labels", np.ones((52, 48), np.uint16)),
-    "mask that is no mask": ("ignore", np.zeros((48, 52, 3), np.uint8)),
+    "mask that is no mask": ("ignore", np.arange(48 * 52 * 3, dtype=np.uint8).reshape(48, 52, 3)),
     "image without annotated pixels": ("ignore", np.ones((48, 52), np.uint8)),
     "image without cells": ("labels", np.zeros((48, 52), np.uint16)),
-    "labels of one number above 1, as a mask has": ("labels", np.pad(np.full((8, 12), 255, np.uint8), 20)),
-    "label in several pieces": ("labels", np.eye(48, 52, dtype=np.uint16) * (np.arange(52) % 5 > 0)),
+    "labels of one number, as a mask has": ("labels", np.pad(np.full((8, 12), 255, np.uint8), 20)),
+    "label in several pieces": (
+        "labels",
+        np.eye(48, 52, dtype=np.uint16) * (np.arange(52) % 5 > 0) * (1 + np.arange(52) // 30),
+    ),
 }
 
 
@@ -53,11 +56,12 @@ def test_several_problems_of_one_image_are_all_found(data):
     assert kinds == ["colour image", "labels that are no label image"]
 
 
-def test_masks_in_place_of_labels_are_refused(data):
+@pytest.mark.parametrize("inside", [1, 255])
+def test_masks_in_place_of_labels_are_refused(data, inside):
     """Else a training would learn that no cells touch."""
     for path in (data / "labels").iterdir():
-        tifffile.imwrite(path, (tifffile.imread(path) > 0).astype(np.uint8) * 255)
-    with pytest.raises(ValueError, match=r"one number, above 1, as masks have.*segmentation/ and separation/"):
+        tifffile.imwrite(path, (tifffile.imread(path) > 0).astype(np.uint8) * inside)
+    with pytest.raises(ValueError, match=r"one number, as masks have.*segmentation/ and separation/"):
         checked_annotations(data)
 
 

@@ -41,6 +41,15 @@ def test_ignored_pixels_weigh_nothing_in_samples_and_views(ignoring, config):
     assert (targets[:, 2:3][images == 1] > 0).all()
 
 
+def test_most_views_of_a_large_image_show_what_was_annotated(config):
+    """A corner of 100 x 100 pixels of 2000 x 2000: views of all of it would hardly ever show a part of that."""
+    targets = torch.zeros((4, 2000, 2000))
+    targets[:, :100, :100] = 1
+    sample = Sample(torch.zeros((1, 2000, 2000)), targets, np.zeros((2000, 2000), np.int32))
+    _, seen = RandomBatches([sample], dataclasses.replace(config, batch=50, view=64), 0)[0]
+    assert (seen[:, 2] > 0).any(dim=2).any(dim=1).float().mean() > 0.8
+
+
 def test_shrunk_samples_have_half_the_side_and_all_their_labels(data, config):
     half = dataclasses.replace(config.preprocessing, shrink=2.0)
     annotations = find_annotations(data)

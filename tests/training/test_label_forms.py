@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 from drawing import as_sets, contact, discs, picture
+from PIL import Image
 
 from deepsplit_core.images import write_png
 from training.label_forms import from_label_image, from_object_masks, from_reference_masks, read_mask
@@ -120,6 +121,21 @@ def test_label_values_of_any_size_stay_apart(tmp_path, numbers):
     found = from_label_image(tmp_path / "l.tif").labels
     assert found.dtype == np.int32
     assert as_sets(found) == as_sets(labels)
+
+
+def test_one_plane_of_a_stack_is_a_label_image(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.arange(6, dtype=np.uint16).reshape(1, 2, 3))
+    assert from_label_image(tmp_path / "a.tif").labels.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_numbers_and_masks_are_read_whatever_colours_show_them(tmp_path):
+    """An inverting palette turns background into the brightest colour."""
+    for folder, pixels in (("labels.png", [[0, 1, 1], [0, 0, 2]]), ("mask.png", [[0, 0, 1], [0, 0, 1]])):
+        picture = Image.fromarray(np.array(pixels, np.uint8))
+        picture.putpalette([value for number in range(255, -1, -1) for value in (number, number, number)])
+        picture.save(tmp_path / folder)
+    assert from_label_image(tmp_path / "labels.png").labels.tolist() == [[0, 1, 1], [0, 0, 2]]
+    assert read_mask(tmp_path / "mask.png").tolist() == [[False, False, True], [False, False, True]]
 
 
 @pytest.mark.parametrize(

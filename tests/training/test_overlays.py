@@ -16,8 +16,8 @@ from training.overlays import (
     WRONG,
     draw,
     judge,
-    most_wrong,
 )
+from training.validation import fullest_window
 
 # A cell that is right, two that are merged, one in two pieces, one missed; and at the end one that nobody outlined.
 TRUTH = picture("""
@@ -61,7 +61,7 @@ def test_nothing_annotated_and_nothing_found():
 def test_part_with_most_errors_is_shown(corner):
     wrong = np.zeros((740, 960), bool)
     wrong[corner[0] : corner[0] + 30, corner[1] : corner[1] + 30] = True
-    part = most_wrong(wrong)
+    part = fullest_window(wrong, LARGEST)
     assert wrong[part].shape == (LARGEST, LARGEST)
     assert wrong[part].sum() == wrong.sum()
 

@@ -319,10 +319,11 @@ def test_labels_of_broken_numbers_are_left_out(data, tmp_path):
         ("111111111..1 ............", "111111111..2 ............", 1, 0),
         ("11111111111111..1 22222............", "11111111111111... 22222............", 0, 1),
         ("11.11.22", "11.22.33", 1, 0),
+        ("11111111111111111111111.11.11.11", "11111111111111111111111.22.33.44", 3, 0),
     ],
 )
 def test_pieces_become_cells_and_crumbs_background(labels, expected, n_new, n_crumbs):
-    """A crumb is less than a tenth of its cell's largest piece."""
+    """A crumb is less than a tenth of its cell's largest piece; of a mask, where that may be a clump, of the median."""
     found, *counts = part_pieces(picture(labels))
     assert counts == [n_new, n_crumbs]
     assert as_sets(found) == as_sets(picture(expected))

@@ -13,7 +13,7 @@ from deepsplit_core.metrics import evaluate
 from deepsplit_core.splitting import split
 from training.dataset import Sample
 from training.schedule import begin, stage_loss, stages_of
-from training.validation import middle, probabilities, spread, validate
+from training.validation import fullest_window, mirrored, probabilities, spread, validate
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_scores_are_those_of_the_whole_post_processing(config, pair, stages):
     one = validate(wired_network(), [pair], stages[0], config).scores
     both = validate(wired_network(), [pair], stages[1], config).scores
     assert (both.n_predicted, both.matched_above_half, both.cds) == (2, 2, 1.0)
-    network, image = wired_network(), middle(pair.image.numpy(), 64, 4)
+    network, image = wired_network(), mirrored(pair.image.numpy(), 4)
     with torch.no_grad():
         logits = network(torch.from_numpy(image)[None])
     alone = probabilities(logits[:, :1], None, (50, 47))
@@ -93,15 +93,31 @@ def test_network_is_left_as_it_was(config, samples, stages):
 
 def test_small_images_are_mirrored_to_a_size_that_fits():
     planes = np.arange(2 * 3 * 5, dtype=np.float32).reshape(2, 3, 5)
-    found = middle(planes, largest=64, multiple=4)
+    found = mirrored(planes, multiple=4)
     assert found.shape == (2, 4, 8)
     assert np.array_equal(found[:, :3, :5], planes)
     assert np.array_equal(found[:, 3], found[:, 2])
 
 
-def test_large_images_are_cut_in_their_middle():
-    planes = np.arange(100 * 90, dtype=np.float32).reshape(1, 100, 90)
-    assert np.array_equal(middle(planes, largest=20, multiple=4), planes[:, 40:60, 35:55])
+def test_large_images_are_cut_in_their_middle_or_where_most_was_annotated():
+    annotated = np.ones((100, 90), bool)
+    assert fullest_window(annotated, 20) == (slice(40, 60), slice(35, 55))
+    assert fullest_window(annotated, 95) == (slice(2, 97), slice(0, 90))
+    annotated[:, 15:] = annotated[:30] = False  # 15 columns at the left, below row 30
+    assert fullest_window(annotated, 20) == (slice(40, 60), slice(0, 20))
+
+
+def test_an_image_that_is_annotated_in_a_corner_is_judged_there(config, pair, stages):
+    """Else every cell of every epoch would be right, and the first epoch the best one."""
+    wide = pair._replace(
+        image=torch.zeros((1, 500, 600)), targets=torch.zeros((4, 500, 600)), labels=np.zeros((500, 600), np.int32)
+    )
+    for whole, part in zip(wide[:2], pair[:2], strict=True):
+        whole[:, :50, :47] = part
+    wide.labels[:50, :47] = pair.labels
+    found = validate(wired_network(), [wide], stages[1], config)
+    assert (found.scores.n_true, found.scores.cds) == (2, 1.0)
+    assert found.loss > 0
 
 
 def test_at_most_some_images_evenly_spread():
