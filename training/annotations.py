@@ -135,6 +135,7 @@ def find_annotations(folder: Path) -> list[Annotation]:
     return annotations
 
 
+FEWEST = 3  # images of a folder that can be divided
 HOW_TO_REPAIR = "Mend the files, or let `python -m training prepare --repair` write a clean copy."
 
 
@@ -214,9 +215,11 @@ def split_annotations(annotations: Sequence[Annotation], seed: int) -> dict[str,
         The division depends on it and on the sorted file names alone.
     """
     ordered = sorted(annotations, key=lambda annotation: annotation.name)
-    if len(ordered) < 3:
+    if len(ordered) < FEWEST:
         raise ValueError(
-            f"{len(ordered)} annotated images cannot be divided into training, validation and test: 3 are the least."
+            f"{', '.join(a.name for a in ordered)}: {len(ordered)} annotated images cannot be divided into training, "
+            f"validation and test, {FEWEST} are the least. Annotate more or, if it is one large image, cut it into "
+            "pieces that do not overlap."
         )
     order = np.random.default_rng(seed).permutation(len(ordered))
     n_tenth = max(1, round(len(ordered) / 10))

@@ -49,7 +49,7 @@ def check_cells(parts: Mapping[str, Sequence[Annotation]]) -> None:
     """
 
     def has_cells(annotations: Sequence[Annotation]) -> bool:
-        return any(annotation.read_labels().labels.any() for annotation in annotations)
+        return any((labels[~ignore] > 0).any() for _, labels, ignore in (a.read() for a in annotations))
 
     without = [part for part, annotations in parts.items() if not has_cells(annotations)]
     if not without:

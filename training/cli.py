@@ -13,7 +13,7 @@ import torch
 
 from deepsplit_core.images import with_replacement
 
-from .annotations import Annotation, find_annotations, split_annotations
+from .annotations import FEWEST, Annotation, find_annotations, split_annotations
 from .checks import check_cells, checked_annotations
 from .config import TrainConfig, differences
 from .copies import check_parts_differ
@@ -78,10 +78,18 @@ def named_folder(text: str) -> Path:
 
 
 def divide(folders: list[Path], seed: int) -> dict[str, list[Annotation]]:
-    """Divide every folder's images on its own, and join the parts of all folders."""
+    """Divide every folder's images on its own, and join the parts of all folders.
+
+    One or two images beside another folder's are all learned from: corrected ones, say, that came later.
+    """
     parts: dict[str, list[Annotation]] = {"train": [], "validation": [], "test": []}
     for folder in folders:
-        for part, chosen in split_annotations(checked_annotations(folder), seed).items():
+        annotations = checked_annotations(folder)
+        if len(annotations) < FEWEST and len(folders) > 1:
+            print(f"{folder}: fewer than {FEWEST} images, which are all learned from", flush=True)
+            parts["train"] += annotations
+            continue
+        for part, chosen in split_annotations(annotations, seed).items():
             parts[part] += chosen
     check_cells(parts)
     check_parts_differ(parts)
@@ -94,6 +102,11 @@ def read_split(run: Path) -> dict[str, list[Annotation]]:
     if not path.is_file():
         raise ValueError(f"{run} is no folder of a run: it has no split.json.")
     split = json.loads(path.read_text())
+    if lost := [folder for folder in split["folders"] if not Path(folder).is_dir()]:
+        raise ValueError(
+            f"{run} was made with images in {', '.join(lost)}, where no folder is now: put it back or, if it has "
+            f'another path, write that in place of it under "folders" in {path}.'
+        )
     found = {a.name: a for folder in split["folders"] for a in find_annotations(Path(folder))}
     parts = {part: split[part] for part in ("train", "validation", "test")}
     gone = sorted({name for chosen in parts.values() for name in chosen} - set(found))
@@ -125,19 +138,20 @@ def _train(options: argparse.Namespace) -> None:
         _train_on(device, config, options)
 
 
-def _warn_of_another_seed(config: TrainConfig) -> None:
-    """Say that images which a weights file learned may become test images; the bundled models' are other people's."""
-    from deepsplit_core.weights import bundled_models, find, read_card
+def _warn_of_learned_images(config: TrainConfig, parts: dict[str, list[Annotation]]) -> None:
+    """Say that the run would choose by or be tested on images that the weights have learned which it starts from."""
+    from .copies import short_digest
+    from .provenance import learned_by
 
-    for model in sorted({config.start_from, config.teacher} - {"", *bundled_models()}):
-        saved = read_card(find(model)).training.get("config")
-        seed = saved.get("seed", config.seed) if isinstance(saved, dict) else config.seed
-        if seed != config.seed:
-            print(
-                f"warning: {model} was trained with the seed {seed}, this run has {config.seed}: of images that both "
-                f"have, some that were learned are tested now, and the scores too good. Give --set seed={seed}.",
-                flush=True,
-            )
+    for model, learned in learned_by(config).items():
+        for part in ("validation", "test"):
+            if n_learned := sum(short_digest(annotation) in learned for annotation in parts[part]):
+                print(
+                    f"warning: {model} has learned {n_learned} of the {len(parts[part])} {part} images, so that the "
+                    "scores will be too good. Give its folders as they were then, new images in a folder of their own, "
+                    "and the same seed.",
+                    flush=True,
+                )
 
 
 def _train_on(device: torch.device, config: TrainConfig, options: argparse.Namespace) -> None:
@@ -148,8 +162,6 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
     from .provenance import check_same_data, check_same_teacher, write_provenance
 
     run: Path = options.output
-    if is_first():
-        _warn_of_another_seed(config)
     if options.resume and (run / "config.json").exists() and not (run / "checkpoint.pt").exists():
         print("No epoch of this run was complete yet: it starts again.", flush=True)
         options.resume = False
@@ -159,6 +171,8 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
     if twice:
         raise ValueError(f"Several data folders are named {twice}: images are known by folder and name. Rename one.")
     parts = divide(options.data, config.seed)
+    if is_first():
+        _warn_of_learned_images(config, parts)
     names = {part: [annotation.name for annotation in chosen] for part, chosen in parts.items()}
     split = {"folders": [str(folder) for folder in options.data], **names}
     if options.resume:

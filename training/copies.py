@@ -10,11 +10,17 @@ import numpy as np
 from .annotations import Annotation
 
 PAIRS_NAMED = 5
+SHORT = 8  # hex digits, by which thousands of images are told apart
 
 
 def digest(image: np.ndarray) -> bytes:
     """Return what copies of an image (Y, X) have in common, whatever the type of file and numbers: size and values."""
     return hashlib.sha256(repr(image.shape).encode() + image.astype(np.float32).tobytes()).digest()
+
+
+def short_digest(annotation: Annotation) -> str:
+    """Return by what a weights file knows an image that was learned."""
+    return digest(annotation.read_image()).hex()[:SHORT]
 
 
 def check_parts_differ(parts: Mapping[str, Sequence[Annotation]]) -> None:

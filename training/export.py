@@ -16,6 +16,7 @@ from torch import Tensor
 from deepsplit_core.config import SplittingConfig
 from deepsplit_core.images import with_replacement
 from deepsplit_core.quantisation import is_statistic, observed
+from deepsplit_core.sizes import typical_diameter
 from deepsplit_core.weights import Card, Model, find, fingerprint, read, write
 
 from .annotations import Annotation
@@ -78,11 +79,12 @@ def export(
     architecture = dataclasses.replace(config.network, passes=n_passes)
     of_training = [annotation.read().labels for annotation in parts["train"]]
     # Rounded as the file has it, so that thresholds and scores are of the model that the file holds.
-    diameter = config.preprocessing.diameter or round(float(np.median(cell_diameters(of_training))), 1)
+    diameter = config.preprocessing.diameter or round(known_diameter(of_training), 1)
+    median = config.preprocessing.diameter or float(np.median(cell_diameters(of_training)))
     draft = Card(about["name"], about["description"], architecture, config.preprocessing, SplittingConfig(), diameter)
     model = reference_model(run / "checkpoint.pt", draft, tensors)
 
-    splitting, mean_ap = tune(predict_all(model, parts["validation"], are_sizes_known=True), diameter)
+    splitting, mean_ap = tune(predict_all(model, parts["validation"], are_sizes_known=True), median)
     print(f"Chosen on {len(parts['validation'])} validation images (mean AP {mean_ap:.3f}): {splitting}", flush=True)
     if config.preprocessing.diameter:
         splitting, mean_ap = tune_for_sizes_found(model, parts["validation"], splitting)
@@ -105,6 +107,7 @@ def export(
             "start_from_sha256": origin.get("start_from_sha256", ""),
             "teacher_sha256": origin.get("teacher_sha256", ""),
             "images": {part: len(annotations) for part, annotations in parts.items()},
+            "learned": origin.get("learned", ""),
             "stage": state["stage"],
             "epochs": n_done,
             "weights": f"of the {epoch} epoch" + (f", {start_share:g} of those it started from" if start_share else ""),
@@ -116,6 +119,14 @@ def export(
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
     with_replacement(output.with_suffix(".json"), lambda part: part.write_text(card.to_json(), encoding="utf-8"))
     return card
+
+
+def known_diameter(labels: Sequence[np.ndarray]) -> float:
+    """Return how large the cells of the training images (Y, X) are, in pixels, as `segment` sees it in an image.
+
+    Where there are many small pieces beside large cells, their median diameter is far below.
+    """
+    return float(np.median([typical_diameter(image) for image in labels if image.any()]))
 
 
 def mixed_with_start(tensors: dict[str, Tensor], start_from: str, sha256: str, share: float) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from deepsplit_core.images import with_replacement
 
 from .annotations import Annotation
 from .config import TrainConfig
+from .copies import short_digest
 from .distributed import program
 
 
@@ -79,11 +80,21 @@ def write_provenance(
         "start_from_sha256": weights.fingerprint(config.start_from) if config.start_from else "",
         "teacher_sha256": weights.fingerprint(config.teacher) if config.teacher else "",
         "data": _data(parts),
+        "learned": " ".join(sorted(set().union(map(short_digest, parts["train"]), *learned_by(config).values()))),
         "versions": versions(),
         "device": dict(zip(("name", "dtype"), describe(device, choose_dtype(device)), strict=True)),
         "threads": torch.get_num_threads(),
     }
     with_replacement(path, lambda part: part.write_text(json.dumps(values, indent=1), encoding="utf-8"))
+
+
+def learned_by(config: TrainConfig) -> dict[str, set[str]]:
+    """Return which images, by their `copies.short_digest`, the weights learned that a run starts from or is taught by.
+
+    Nothing of bundled models, whose images are other people's, or of files that do not tell it.
+    """
+    files = sorted({config.start_from, config.teacher} - {"", *weights.bundled_models()})
+    return {file: set(weights.read_card(weights.find(file)).training.get("learned", "").split()) for file in files}
 
 
 def check_same_data(path: Path, parts: Mapping[str, Sequence[Annotation]]) -> None:

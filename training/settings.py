@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -49,8 +50,8 @@ def read_config(name: str, settings: Sequence[str] = (), start_from: str = "") -
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         sizes = {key: value for key, value in values.get("preprocessing", {}).items() if key in SIZES}
         asked = merge({"preprocessing": sizes} if is_preset else values, chosen)
+        check_kinds(merge(values, chosen), TrainConfig().to_dict())
         values = take_from_card(merge(values, chosen), asked)
-        check_kinds(values, TrainConfig().to_dict())
         return TrainConfig.from_dict(values)
     except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
         raise ValueError(f"{' '.join([str(path), *settings])}: {error}") from error
@@ -67,6 +68,9 @@ def read_setting(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(f"{key} = '{word}'" if is_text else f"{key} = {value}")
     except tomllib.TOMLDecodeError as error:
+        if word and "'" not in word:  # a path with a space, say; what should have been a number is refused as a text
+            with contextlib.suppress(tomllib.TOMLDecodeError):
+                return tomllib.loads(f"{key} = '{word}'")
         raise ValueError(f"--set {text}: expected KEY=VALUE, such as network.base_width=32 ({error}).") from error
 
 

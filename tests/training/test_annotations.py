@@ -226,5 +226,5 @@ def test_division_is_random_not_by_name():
 
 
 def test_too_few_images():
-    with pytest.raises(ValueError, match="2 annotated images cannot be divided"):
+    with pytest.raises(ValueError, match="f/000, f/001: 2 annotated images cannot be divided"):
         split_annotations(annotations(2), seed=0)

@@ -87,6 +87,14 @@ def test_a_part_without_a_cell_is_refused(data, part):
         check_cells(parts)
 
 
+def test_cells_that_nobody_looks_at_are_none(ignoring):
+    """Ignored, they count neither in a loss nor in a score."""
+    (annotation,) = find_annotations(ignoring)[:1]
+    tifffile.imwrite(annotation.labels_path, np.pad(np.full((9, 9), 1, np.uint16), ((20, 19), (5, 38))))
+    with pytest.raises(ValueError, match="have no labelled cell"):
+        check_cells({"train": find_annotations(ignoring)[1:], "validation": [annotation]})
+
+
 @pytest.mark.parametrize("kind", [kind for kind in SPOIL if kind in FAULTS])
 def test_faults_are_refused_for_all_images_at_once(data, kind):
     for name in ("field1", "field4"):

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from deepsplit_core.images import read_image
+from deepsplit_core.weights import read_card
 from training.checkpoint import read_checkpoint
 from training.cli import main, read_config, read_split
 from training.schedule import stages_of
@@ -145,16 +146,61 @@ def test_one_image_in_two_parts_is_refused(data, preset, tmp_path, capsys):
     assert re.search(r"(drawn|more)/\w+\d and (drawn|more)/\w+\d are one image, but would be for \w+ and \w+", message)
 
 
-def test_weights_of_another_division_are_warned_of(data, preset, tmp_path, capsys):
+@pytest.fixture
+def first(data, preset, tmp_path, capsys):
+    """Weights that were trained on the data."""
     assert train(data, tmp_path / "first", preset) == 0
-    about, first = tmp_path / "about.json", str(tmp_path / "first.safetensors")
+    about, weights = tmp_path / "about.json", str(tmp_path / "first.safetensors")
     about.write_text(json.dumps(ABOUT))
-    assert main(["export", str(tmp_path / "first"), "--about", str(about), "--output", first]) == 0
+    assert main(["export", str(tmp_path / "first"), "--about", str(about), "--output", weights]) == 0
     capsys.readouterr()
-    for number, source in enumerate((("--start-from", first), ("--set", f"teacher={first}"))):
-        for seed, is_warned in ((1, False), (5, True)):  # 1 is the preset's
-            assert train(data, tmp_path / f"{number}_{seed}", preset, *source, "--set", f"seed={seed}") == 0
-            assert ("was trained with the seed 1, this run has 5" in capsys.readouterr().out) == is_warned
+    return weights
+
+
+@pytest.mark.parametrize("option", [("--start-from", "{}"), ("--set", "teacher={}")], ids=["start", "teacher"])
+def test_images_that_were_learned_and_would_be_tested_are_warned_of(data, preset, tmp_path, capsys, first, option):
+    option = [part.format(first) for part in option]
+    assert train(data, tmp_path / "same", preset, *option) == 0
+    assert "has learned" not in capsys.readouterr().out
+    for number, settings in enumerate((["--set", "seed=5"], [])):
+        if not settings:  # the folder has grown, and with it the division has changed
+            for kind in ("images", "labels"):
+                for i in range(6):
+                    pixels = tifffile.imread(data / kind / f"field{i}.tif")
+                    tifffile.imwrite(data / kind / f"a{i}.tif", pixels[::-1])
+        assert train(data, tmp_path / str(number), preset, *option, *settings) == 0
+        assert f"warning: {first} has learned 1 of the 1 " in capsys.readouterr().out
+
+
+def test_what_was_learned_is_handed_on(data, preset, tmp_path, first):
+    """A run that starts from those weights knows their images as well as its own."""
+    other = tmp_path / "other"
+    for kind in ("images", "labels"):
+        (other / kind).mkdir(parents=True)
+        for path in (data / kind).iterdir():
+            tifffile.imwrite(other / kind / path.name, tifffile.imread(path)[::-1])
+    assert train(other, tmp_path / "run", preset, "--start-from", first) == 0
+    learned = set(json.loads((tmp_path / "run" / "config.json").read_text())["learned"].split())
+    assert len(learned) == 8
+    assert learned > set(read_card(Path(first)).training["learned"].split())
+
+
+def test_one_or_two_images_beside_a_folder_are_all_learned_from(data, preset, tmp_path, capsys):
+    corrected = tmp_path / "corrected"
+    for kind in ("images", "labels"):
+        (corrected / kind).mkdir(parents=True)
+        pixels = tifffile.imread(data / kind / "field0.tif")
+        tifffile.imwrite(corrected / kind / "mine.tif", pixels[::-1])
+    assert "corrected/mine: 1 annotated images cannot be divided" in refused(capsys, corrected, tmp_path / "no", preset)
+    assert train([data, corrected], tmp_path / "run", preset) == 0
+    assert "corrected/mine" in json.loads((tmp_path / "run" / "split.json").read_text())["train"]
+
+
+def test_a_folder_that_has_moved_is_named(data, preset, tmp_path):
+    assert train(data, tmp_path / "run", preset) == 0
+    data.rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match='drawn, where no folder is now: .* under "folders" in .*split.json'):
+        read_split(tmp_path / "run")
 
 
 def test_missing_partner(data, preset, tmp_path, capsys):

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from drawing import discs
 from networks import random_network
 
 from deepsplit_core.config import TilingConfig
@@ -14,12 +15,13 @@ from deepsplit_core.inference import predict
 from deepsplit_core.metrics import Scores
 from deepsplit_core.preprocessing import preprocess
 from deepsplit_core.quantisation import is_statistic
+from deepsplit_core.sizes import typical_diameter
 from deepsplit_core.weights import Model, build_network, fingerprint, read, read_card
 from training.annotations import find_annotations, split_annotations
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.cli import main
 from training.dataset import load_samples
-from training.export import activation_statistics, counted, export, mixed_with_start, read_about
+from training.export import activation_statistics, counted, export, known_diameter, mixed_with_start, read_about
 from training.history import make_row
 from training.loop import train
 
@@ -206,6 +208,12 @@ def test_thresholds_are_chosen_on_validation_images_alone(finished, parts, tmp_p
     monkeypatch.setattr(module, "tune", spy)
     export(finished, parts, ABOUT, tmp_path / "drawn.safetensors")
     assert seen == [annotation.name for annotation in parts["validation"]]
+
+
+def test_the_diameter_is_what_an_image_is_judged_by():
+    """Small pieces beside large cells: by the median, the training's own images would seem four times too large."""
+    labels = discs((200, 300), [(50, 50, 20), (50, 150, 20), *((150, 10 + 15 * i, 4) for i in range(18))])
+    assert known_diameter([labels, np.zeros_like(labels)]) == typical_diameter(labels) == pytest.approx(40, abs=1)
 
 
 @pytest.mark.parametrize(("n", "chosen"), [(3, [0, 1, 2]), (5, [0, 2, 4]), (6, [1, 3, 5])])

@@ -18,13 +18,15 @@ from training.settings import check_kinds, merge, read_config, read_setting
         ("teacher=/data/wide.safetensors", {"teacher": "/data/wide.safetensors"}),
         ("teacher=../wide.safetensors", {"teacher": "../wide.safetensors"}),
         (r"teacher=C:\runs\wide.safetensors", {"teacher": r"C:\runs\wide.safetensors"}),
+        (r"teacher=C:\Users\Jane Doe\wide (1).safetensors", {"teacher": r"C:\Users\Jane Doe\wide (1).safetensors"}),
+        ("teacher=2026+/wide.safetensors", {"teacher": "2026+/wide.safetensors"}),
     ],
 )
 def test_setting_is_toml_and_a_word_needs_no_quotes(text, expected):
     assert read_setting(text) == expected
 
 
-@pytest.mark.parametrize("text", ["batch", "batch=", "=4", "batch=4\nview=5 6", "batch = two words"])
+@pytest.mark.parametrize("text", ["batch", "batch=", "=4", "batch=4\nview=5 6"])
 def test_what_is_no_setting(text):
     with pytest.raises(ValueError, match=r"(?s)--set .*expected KEY=VALUE, such as network\.base_width=32"):
         read_setting(text)
@@ -46,6 +48,8 @@ def test_tables_are_merged_and_left_as_they_were():
         ("batch=true", "batch is True, but it must be a whole number"),
         ("network.dropout=high", "network.dropout is 'high', but it must be a number"),
         ("network=3", "network is 3, but it must be a table"),
+        ("learning_rate=.001", "learning_rate is '.001', but it must be a number"),
+        ("learning_rate=0,001", "learning_rate is '0,001', but it must be a number"),
         ("freeze_trunk=1", "freeze_trunk is 1, but it must be true or false"),
         ("seed=-1", "TrainConfig.seed is -1, but it must be at least 0"),
     ],
@@ -53,6 +57,11 @@ def test_tables_are_merged_and_left_as_they_were():
 def test_what_is_refused(preset, setting, message):
     with pytest.raises(ValueError, match=message):
         read_config(str(preset), [setting])
+
+
+def test_what_is_refused_beside_trained_weights(preset):
+    with pytest.raises(ValueError, match="network is 3, but it must be a table"):
+        read_config(str(preset), ["network=3", "start_from=nuclei"])
 
 
 def test_later_settings_win(preset):
