@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import glob
+import io
 import json
 import os
 import sys
@@ -44,6 +45,8 @@ def program() -> None:
 
     Python would take torch down piece by piece, which takes most of a second.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as the errors: a log may have no letters for the name of an image
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main()
     except KeyboardInterrupt:
@@ -91,13 +94,14 @@ def _segment(options: argparse.Namespace) -> int:
             write_labels(options.output / f"{path.stem}_labels.tif", labels)
             if options.overlay:
                 write_png(options.output / f"{path.stem}_overlay.png", draw_overlay(image, labels))
-            is_estimated = prediction.scale != 1 and not config.diameter
-            diameter = prediction.scale * prediction.card.diameter
-            size = f", taken to be about {diameter:.0f} pixels across" if is_estimated else ""
-            tqdm.write(f"{path}: {labels.max()} cells{size}")
         except (OSError, ValueError, MemoryError, RuntimeError, OverflowError) as error:
             n_failed += 1
             tqdm.write(f"error: {path}: {error}", file=sys.stderr)
+            continue
+        is_estimated = prediction.scale != 1 and not config.diameter
+        diameter = prediction.scale * prediction.card.diameter
+        size = f", taken to be about {diameter:.0f} pixels across" if is_estimated else ""
+        tqdm.write(f"{path}: {labels.max()} cells{size}")
     n_written = len(images) - n_failed
     print(f"{n_written} of {len(images)} images written to {options.output}", flush=True)
     return 1 if n_failed else 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, TypeVar
 
 C = TypeVar("C", bound="Config")
+LONGEST_SEED_DISTANCE = 1000.0  # pixels: the time that seeds take grows with the square of it
 
 
 def _is_number(value: object) -> bool:
@@ -215,8 +216,8 @@ class SplittingConfig(Config):
         for field in ("smallest_cell", "largest_hole", "longest_cut", "neck"):
             self._require(getattr(self, field) >= 0, field, "at least 0")
         self._require(0 <= self.smallest_share <= 1, "smallest_share", "0 to 1")
-        # The time that seeds take grows with the square of it.
-        self._require(1 <= self.seed_distance <= 1000, "seed_distance", "1 to 1,000 pixels")
+        is_possible = 1 <= self.seed_distance <= LONGEST_SEED_DISTANCE
+        self._require(is_possible, "seed_distance", f"1 to {LONGEST_SEED_DISTANCE:,.0f} pixels")
 
     def scaled(self, factor: float) -> SplittingConfig:
         """Return the same settings for an image that is enlarged by `factor`."""
@@ -225,7 +226,7 @@ class SplittingConfig(Config):
             smallest_cell=self.smallest_cell * factor**2,
             largest_hole=self.largest_hole * factor**2,
             longest_cut=self.longest_cut * factor,
-            seed_distance=max(1.0, self.seed_distance * factor),
+            seed_distance=min(max(1.0, self.seed_distance * factor), LONGEST_SEED_DISTANCE),
         )
 
 

@@ -34,7 +34,7 @@ def read_image(path: PathLike, is_labels: bool = False) -> np.ndarray:
     FileNotFoundError
         There is no such file.
     ValueError
-        It is no TIFF or PNG, or it cannot be read as one.
+        It is no TIFF or PNG, it cannot be read as one, or it holds several images that are no stack.
     """
     path = Path(path)
     if not path.is_file():
@@ -53,7 +53,7 @@ def read_image(path: PathLike, is_labels: bool = False) -> np.ndarray:
                 if file.mode == "P":
                     return np.asarray(file)
         return np.asarray(imageio.v2.imread(path))
-    except MemoryError:
+    except (MemoryError, _SeveralImagesError):
         raise
     except PermissionError as error:
         raise PermissionError(f"{path} may not be read ({error.strerror}): change its permissions.") from error
@@ -68,11 +68,21 @@ def read_image(path: PathLike, is_labels: bool = False) -> np.ndarray:
         ) from error
 
 
+class _SeveralImagesError(ValueError):
+    """A file holds images that are no stack: to take the first of them would lose the others."""
+
+
 def _read_tiff(path: Path) -> np.ndarray:
     import imageio.v2
     import tifffile
 
     with tifffile.TiffFile(path) as file:
+        shapes = [series.shape for series in file.series if not series.keyframe.is_reduced]  # but for thumbnails
+        if len(shapes) > 1:
+            raise _SeveralImagesError(
+                f"{path} holds {len(shapes)} images, of the shapes {', '.join(map(str, shapes))}, that are no stack: "
+                "save each as a file of its own."
+            )
         series, is_0_white = file.series[0], file.pages[0].photometric == 0
         try:
             return np.asarray(series.asarray())

@@ -136,12 +136,13 @@ def evaluate(predicted: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None
             f"The prediction has the shape {predicted.shape}, the truth {truth.shape}: they must be of one image."
         )
     for name, labels in (("prediction", predicted), ("truth", truth)):
-        if labels.dtype.kind not in "bui" and not (labels == np.round(labels)).all():
+        if labels.dtype.kind not in "bui" and not (np.isfinite(labels) & (labels == np.round(labels))).all():
             raise ValueError(
                 f"The {name} holds {labels.dtype} values that are no whole numbers: a label image is needed, in which "
                 "each cell has a number of its own."
             )
     if ignore is not None:
+        ignore = np.asarray(ignore, bool)
         if ignore.shape != truth.shape:
             raise ValueError(
                 f"The mask of ignored pixels has the shape {ignore.shape}, the truth {truth.shape}: they must be of "

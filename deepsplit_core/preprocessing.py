@@ -91,14 +91,16 @@ def preprocess(image: np.ndarray, config: PreprocessingConfig, mask: np.ndarray 
     low, high = np.percentile(values, [config.low, config.high])
     if high == low:  # almost all pixels are equal, a few are not
         low, high = values.min(), values.max()
-    if not math.isfinite(float(high) - float(low)):
+    with np.errstate(over="ignore"):
+        span = image.dtype.type(high) - image.dtype.type(low)
+    if not math.isfinite(span):
         raise ValueError(
             f"The grey values reach from {low:g} to {high:g}, further than {image.dtype} can tell: divide them by a "
             "number that brings them to everyday size."
         )
     # In place: `image` is a copy, and a large one.
     image -= image.dtype.type(low)
-    image /= image.dtype.type(high) - image.dtype.type(low)
+    image /= span
     return np.clip(image, 0, 1, out=image).astype(np.float32, copy=False)
 
 

@@ -95,8 +95,9 @@ def find_segments(
 
     Arguments as in `split`.
     """
-    foreground = is_at_least(probabilities[0], config.segmentation_threshold)
-    contact = foreground & is_at_least(probabilities[1], config.separation_threshold)
+    segmentation, separation = map(np.ascontiguousarray, probabilities)  # what follows changes flat views
+    foreground = is_at_least(segmentation, config.segmentation_threshold)
+    contact = foreground & is_at_least(separation, config.separation_threshold)
     if seeds is None:
         return label_segments(foreground ^ contact), contact
     return grow_seeds(seeds, foreground, probabilities[1]), contact

@@ -188,13 +188,14 @@ def _sha256(path: Path, size: int, modified: int) -> str:
 
 
 def read_card(path: Path) -> Card:
-    """Read the card from the header of a weights file, without torch.
+    """Read the card from the header of a weights file, without torch; nobody may change it, as it is kept.
 
     Raises
     ------
     WeightsError
         The file is missing, cut, foreign, damaged, or of a later version.
     """
+    path = Path(path)
     try:
         status = path.stat()
         return _card(path, status.st_size, status.st_mtime_ns)

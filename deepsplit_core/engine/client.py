@@ -269,7 +269,6 @@ def _reach(place: Place) -> tuple[socket.socket, dict[str, Any]]:
 
 def _start(python: Path, place: Place) -> subprocess.Popen[bytes]:
     """Start an engine that outlives us, apart from our terminal and from what our own program has set."""
-    place.make()
     # -E: PYTHONHOME and PYTHONPATH of a packaged application belong to its own Python.
     command = [str(python), "-E", "-m", "deepsplit_core.engine", "--place", str(place.folder)]
     options: dict[str, Any] = {"start_new_session": True}

@@ -25,6 +25,7 @@ else:
     import fcntl
 
 LONGEST_SOCKET_PATH = 100  # bytes; Linux has room for 107, macOS for 103
+MOST_TRIES = 100  # to open a file of a folder that others make and remove
 
 
 class Address(NamedTuple):
@@ -94,13 +95,24 @@ class Place:
 
     def open_log(self) -> int:
         """Open the log for writing at its end, and return the file descriptor."""
-        return os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return self._open(self.log, os.O_WRONLY | os.O_APPEND)
+
+    def _open(self, path: Path, flags: int) -> int:
+        """Make the folder and open a file in it; an engine that ends may remove the folder in between."""
+        n_tries = 0
+        while True:
+            try:
+                self.make()
+                return os.open(path, flags | os.O_CREAT, 0o600)
+            except (FileNotFoundError, FileExistsError):
+                n_tries += 1
+                if n_tries == MOST_TRIES:
+                    raise
 
     def try_lock(self) -> int | None:
         """Lock the place for as long as the file descriptor that is returned stays open; None if it is locked."""
         while True:
-            self.make()
-            descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = self._open(self.lock, os.O_RDWR)
             try:
                 if sys.platform == "win32":
                     msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)

@@ -364,3 +364,15 @@ def test_models_lists_the_bundled_ones(capsys):
     output = capsys.readouterr().out
     assert re.findall(r"^(\S+): ", output, re.MULTILINE) == ["cells", "cells-phase", "nuclei"]
     assert output.count("cell diameter") == output.count("known failures:") == 3
+
+
+def test_an_image_whose_name_the_log_cannot_write_is_segmented_all_the_same(tmp_path, tiny_weights):
+    """As where the output is redirected to a file on Windows."""
+    tifffile.imwrite(tmp_path / "細胞.tif", np.eye(40, dtype=np.uint8))
+    command = [sys.executable, "-c", "from deepsplit_core.cli import program; program()", "segment"]
+    command += [str(tmp_path / "細胞.tif"), "--model", str(tiny_weights), "--output", str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr
+    assert r"\u7d30\u80de.tif: " in run.stdout
+    assert (tmp_path / "out" / "細胞_labels.tif").exists()

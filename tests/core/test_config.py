@@ -100,6 +100,7 @@ def test_scaled_lengths_and_areas():
 
 def test_seeds_stay_a_pixel_apart_where_the_image_shrinks():
     assert SplittingConfig(seed_distance=6).scaled(0.01).seed_distance == 1
+    assert SplittingConfig(seed_distance=150).scaled(10).seed_distance == 1000
 
 
 def test_users_settings_go_before_the_models():

@@ -63,6 +63,22 @@ def test_every_page_is_read(tmp_path, compression):
     assert np.array_equal(read_image(tmp_path / "a.tif"), pages)
 
 
+@pytest.mark.parametrize("shapes", [((5, 6), (5, 6)), ((5, 6), (7, 6))])
+def test_images_that_are_no_stack_are_refused_and_not_the_first_taken(tmp_path, shapes):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for shape in shapes:
+            file.write(np.zeros(shape, np.uint8))
+    with pytest.raises(ValueError, match=r"a.tif holds 2 images, of the shapes \(5, 6\), .* that are no stack"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_a_thumbnail_is_no_second_image(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(np.arange(30, dtype=np.uint8).reshape(5, 6))
+        file.write(np.zeros((2, 3), np.uint8), subfiletype=1)
+    assert np.array_equal(read_image(tmp_path / "a.tif"), np.arange(30).reshape(5, 6))
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_values_are_as_stored_where_zero_is_white(tmp_path, dtype):
     """Labels may be stored so, and 0 has to stay their background."""

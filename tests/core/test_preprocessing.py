@@ -157,9 +157,10 @@ def test_a_large_offset_changes_nothing(kind, offset, method):
     assert np.array_equal(preprocess(moved, config), preprocess(image, config))
 
 
-def test_values_further_apart_than_floats_reach_are_refused():
-    image = np.full((20, 20), -1.5e308)
-    image[5:] = 1.5e308
+@pytest.mark.parametrize(("kind", "extreme"), [(np.float64, 1.5e308), (np.float32, 3e38)])
+def test_values_further_apart_than_floats_reach_are_refused(kind, extreme):
+    image = np.full((20, 20), -extreme, kind)
+    image[5:] = extreme
     with pytest.raises(ValueError, match="divide them"):
         preprocess(image, PreprocessingConfig("percentile"))
 

@@ -128,6 +128,19 @@ def test_a_kept_seed_is_no_competitor_of_itself_where_it_was_shrunk():
     assert (n, labels.tolist()) == (1, picture("...... .1....").tolist())
 
 
+def test_numbers_that_would_run_into_each_other_are_refused():
+    labels = np.array([[5, 0, 2**32 + 5]])
+    with pytest.raises(ValueError, match="The largest number of a seed is 4294967301"):
+        combine_seeds(labels, labels)
+
+
+def test_a_mask_may_be_of_numbers():
+    labels = picture("1..2..")
+    mask = np.array([[1, 1, 1, 255, 0, 0]], np.uint8)
+    found, _ = combine_seeds(labels * (labels == 9), labels, mask)
+    assert np.array_equal(found > 0, combine_seeds(labels * 0, labels, mask > 0).labels > 0)
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16])
 def test_narrow_label_types_do_not_overflow(dtype):
     kept = np.arange(101)[None].astype(dtype)

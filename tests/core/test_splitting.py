@@ -27,6 +27,17 @@ def probabilities_of(mask, contact_mask=None):
     return np.stack([mask, contact_mask]).astype(np.float32)
 
 
+def test_the_order_of_the_pixels_in_memory_does_not_matter():
+    """A small piece between two cells is given to them with the contact on both of its sides."""
+    probabilities = np.ones((2, 5, 9), np.float16)
+    probabilities[1] = np.isin(np.arange(9), (3, 5))
+    config = SplittingConfig(smallest_cell=8, smallest_share=1, watershed=False)
+    turned = probabilities.transpose(0, 2, 1).copy().transpose(0, 2, 1)
+    labels = split(turned, config).labels
+    assert np.array_equal(labels, split(probabilities, config).labels)
+    assert (labels > 0).all()
+
+
 # Intersection and numbering
 
 

@@ -123,6 +123,26 @@ def test_the_lock_of_a_removed_file_locks_nobody_out(folder, monkeypatch):
     assert folder.try_lock() is None
 
 
+def test_a_folder_that_is_removed_before_a_file_is_opened_in_it_is_made_again(folder, monkeypatch):
+    """An engine that ends removes it, while another program begins to look for one."""
+    real, ended = os.open, []
+
+    def end_first(path, *arguments):
+        if len(ended) < 2:
+            ended.append(True)
+            folder.folder.rmdir()
+        return real(path, *arguments)
+
+    monkeypatch.setattr(os, "open", end_first)
+    os.close(folder.open_log())
+    assert folder.log.exists()
+    folder.log.unlink()
+    folder.folder.rmdir()
+    folder.folder.write_text("")  # in the way: it does not try for ever
+    with pytest.raises(FileExistsError):
+        folder.try_lock()
+
+
 def test_the_last_words_are_the_end_of_the_log(folder):
     assert folder.last_words() == "(none)"
     folder.make()
