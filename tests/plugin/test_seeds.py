@@ -1,9 +1,13 @@
 """Seed objects: one cell each, numbered and related as IdentifySecondaryObjects does."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from cellprofiler_core.constants.measurement import R_FIRST_OBJECT_NUMBER, R_SECOND_OBJECT_NUMBER
 from cellprofiler_core.image import Image
+from cellprofiler_core.pipeline import Pipeline
+from cellprofiler_core.setting import ValidationError
 from cellprofiler_core.utilities.core.modules import instantiate_module
 from drawing import as_sets, contact, discs, picture
 
@@ -60,12 +64,30 @@ def test_rows_that_do_not_match_their_seeds_are_told_of(run_on, caplog, masked):
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"discard_border": True}, {"discard_mask_border": True}, {"smallest_diameter": 5.0}, {"use_seeds": False}],
+    ("settings", "is_warned"),
+    [
+        ({}, False),
+        ({"wants_clumps": True}, False),
+        ({"discard_border": True}, True),
+        ({"discard_mask_border": True}, True),
+        ({"smallest_diameter": 5.0}, True),
+        ({"use_seeds": False}, True),
+    ],
 )
-def test_every_seed_has_a_cell_unless_some_are_discarded(make_module, settings):
-    assert make_module(use_seeds=True).is_object_identification_module()
-    assert not make_module(**{"use_seeds": True, **settings}).is_object_identification_module()
+def test_the_real_export_to_database_takes_seeds_and_cells_into_one_table(make_module, settings, is_warned):
+    """But it warns where some seeds may have no cell, as rows of both are put beside each other."""
+    seeds, export = instantiate_module("IdentifyPrimaryObjects"), instantiate_module("ExportToDatabase")
+    seeds.y_name.value = "Seeds"
+    cells = make_module(**{"y_name": "Cells", "use_seeds": True, "seeds_name": "Seeds", **settings})
+    export.separate_object_tables.value = "Single object table"
+    export.objects_choice.value, export.objects_list.value = "Select...", "Seeds,Cells"
+    pipeline = Pipeline()
+    for number, module in enumerate((seeds, cells, export), start=1):
+        module.set_module_num(number)
+        pipeline.add_module(module)
+    warned = pytest.raises(ValidationError, match="is not in a 1:1 relationship")
+    with warned if is_warned else contextlib.nullcontext():
+        export.validate_module_warnings(pipeline)
 
 
 def test_discarded_cells_leave_their_seeds_childless_and_no_gap(run_on):
