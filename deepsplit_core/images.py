@@ -77,13 +77,14 @@ def _read_tiff(path: Path) -> np.ndarray:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        shapes = [series.shape for series in file.series if not series.keyframe.is_reduced]  # but for thumbnails
-        if len(shapes) > 1:
+        found = [series for series in file.series if not series.keyframe.is_reduced] or file.series  # no thumbnails
+        if len(found) > 1:
+            shapes = ", ".join(str(series.shape) for series in found)
             raise _SeveralImagesError(
-                f"{path} holds {len(shapes)} images, of the shapes {', '.join(map(str, shapes))}, that are no stack: "
-                "save each as a file of its own."
+                f"{path} holds {len(found)} images, of the shapes {shapes}, that are no stack: save each as a file of "
+                "its own."
             )
-        series, is_0_white = file.series[0], file.pages[0].photometric == 0
+        series, is_0_white = found[0], found[0].keyframe.photometric == 0
         try:
             return np.asarray(series.asarray())
         except ValueError as error:
@@ -91,7 +92,7 @@ def _read_tiff(path: Path) -> np.ndarray:
                 raise
     # LZW and its like: Pillow brings decoders of its own.
     with imageio.v2.get_reader(path, format="TIFF-PIL") as reader:
-        pages = [np.asarray(reader.get_data(number)) for number in range(len(series))]  # type: ignore[attr-defined]
+        pages = [np.asarray(reader.get_data(page.index)) for page in series.pages]  # type: ignore[attr-defined]
     image = pages[0] if len(pages) == 1 else np.stack(pages).reshape(series.shape)
     return ~image if is_0_white and image.dtype == np.uint8 else image  # these it has turned round
 

@@ -46,7 +46,8 @@ class Card:
     splitting : SplittingConfig
         Thresholds and lengths chosen on validation images, in pixels of the training images.
     diameter : float
-        Of the cells that the model knows, in pixels: the median of the training's, or the size that all are brought to.
+        Of the cells that the model knows, in pixels: the typical one of a training image (`sizes.typical_diameter`),
+        the median over images; or the size that all are brought to. Of `nuclei` and `cells-phase` the median cell.
     data : list of dict
         Training images: name, source, licence, number of images.
     known_failures : str

@@ -72,10 +72,12 @@ def test_images_that_are_no_stack_are_refused_and_not_the_first_taken(tmp_path, 
         read_image(tmp_path / "a.tif")
 
 
-def test_a_thumbnail_is_no_second_image(tmp_path):
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_thumbnail_is_no_second_image(tmp_path, is_first):
+    image, small = (np.arange(30, dtype=np.uint8).reshape(5, 6), 0), (np.zeros((2, 3), np.uint8), 1)
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
-        file.write(np.arange(30, dtype=np.uint8).reshape(5, 6))
-        file.write(np.zeros((2, 3), np.uint8), subfiletype=1)
+        for pixels, subfiletype in (small, image) if is_first else (image, small):
+            file.write(pixels, subfiletype=subfiletype)
     assert np.array_equal(read_image(tmp_path / "a.tif"), np.arange(30).reshape(5, 6))
 
 
