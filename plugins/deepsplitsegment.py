@@ -4,9 +4,8 @@ DeepSplitSegment
 
 **DeepSplitSegment** finds cells or nuclei in a grey image and separates those that touch.
 
-A convolutional network gives two answers for each pixel: is it cell, and is it contact between two cells? Cells are
-what is left of the first without the second. What is still merged is cut along the short
-borders of a watershed, so that a cell with an inner edge is not halved. The results are objects that can be measured,
+A convolutional network gives two answers for each pixel: is it cell, and is it contact between two cells? Pixels that
+are cell and not contact form the objects. What is still merged is cut along the short borders of a watershed, so that a cell with an inner edge is not halved. The results are objects that can be measured,
 filtered and exported like those of **IdentifyPrimaryObjects**. With seed objects, nuclei for instance, the module takes
 the place of **IdentifySecondaryObjects**: every seed gets one cell.
 
@@ -177,8 +176,8 @@ Select the trained network:
 - *cells-phase*: whole cells in phase contrast.
 - *{OWN_FILE}*: a *.safetensors* file that DeepSplit's training wrote.
 
-A model brings its own pre-processing, thresholds and cell diameter; nothing of it is guessed from your images. Below
-the choice you see what the model was trained on, under which licence, and how large its cells were.
+A model brings its own pre-processing and thresholds. The size of your cells may be estimated from the image: see
+*Expected cell diameter*. Below the choice you see what the model was trained on, under which licence, and how large its cells were.
 """,
         )
         self.weights_directory = Folder(
@@ -233,7 +232,7 @@ Select *No* to set them by hand.
             doc="""\
 *(Used only if you do not use the model's own thresholds)* A pixel belongs to a cell if its probability of being cell
 is at least this, 0.01 to 1. A lower value makes cells larger and finds fainter ones. Start from the model's own value,
-which its page above tells; the 0.5 here is none of a model.
+which its page above tells: the 0.5 here is that of no model.
 """,
         )
         self.separation_threshold = Float(
@@ -244,7 +243,7 @@ which its page above tells; the 0.5 here is none of a model.
             doc="""\
 *(Used only without seeds, and if you do not use the model's own thresholds)* A pixel separates two cells if its
 probability of being contact between cells is at least this, 0 to 1. A lower value splits more. Start from the model's
-own value, which its page above tells; the 0.5 here is none of a model.
+own value, which its page above tells: the 0.5 here is that of no model.
 """,
         )
         self.smallest_diameter = Float(
@@ -254,7 +253,7 @@ own value, which its page above tells; the 0.5 here is none of a model.
             doc="""\
 Enter a diameter in pixels: objects with a smaller area than a disc of this diameter are discarded. The others are the
 same as without the limit. The default, 0, takes the model's own limit, but at most half of the diameter of the image's
-typical object (with seeds: no limit); 1 keeps every object. **MeasureObjectNeighbors** does not count what is discarded
+typical object, unless even that is smaller than the model's limit (with seeds: no limit); 1 keeps every object. **MeasureObjectNeighbors** does not count what is discarded
 here as neighbours.
 """,
         )
@@ -312,7 +311,7 @@ A device that is selected and missing stops the run; another one is never used i
             "Try the model on the device",
             "Test",
             self.on_test,
-            doc="Press the button to see on which device the model runs, in which numbers, and how long it takes.",
+            doc="Press the button to see on which device the model runs, in which number format, and how long it takes.",
         )
         self.use_seeds = Binary(
             "Use seed objects?",
