@@ -71,13 +71,14 @@ def _segment(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from .config import SegmentConfig
-    from .segmentation import predict, split_prediction
+    from .segmentation import predict, scale_of, split_prediction
     from .weights import load_model
 
     images = _listed(options.images)
     _refuse_overwriting(images, options.output)
+    images = _without_results(images)
     config = SegmentConfig(model=options.model, diameter=options.diameter, device=options.device)
-    load_model(config.model, config.device)  # what is wrong with the model is said once, not for every image
+    scale_of(config, load_model(config.model, config.device).card)  # what is wrong is said once, not for every image
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -216,8 +217,17 @@ def _listed(paths: Sequence[Path]) -> list[Path]:
     return images
 
 
+def _without_results(images: Sequence[Path]) -> list[Path]:
+    """Leave out the results of other images that are given, as a shell gives both for ``*.tif``."""
+    results = {f"{path.stem}{ending}" for path in images for ending in ("_labels", "_overlay")}
+    if left_out := [str(path) for path in images if path.stem in results]:
+        print(f"Left out, as they are results of images given here: {', '.join(left_out)}", file=sys.stderr)
+    return [path for path in images if path.stem not in results]
+
+
 def _refuse_overwriting(images: Sequence[Path], output: Path) -> None:
     # Names that differ in capitals alone are one file on Windows and macOS.
+    images = [path for path in images if path.suffix.lower() in IMAGE_SUFFIXES]  # others are refused one by one
     counts = Counter(path.stem.casefold() for path in images)
     twice = sorted({path.stem for path in images if counts[path.stem.casefold()] > 1})
     if twice:
@@ -248,12 +258,13 @@ def _pairs(predicted: Path, truth: Path) -> list[tuple[Path, Path]]:
     by_name = [_label_images(folder) for folder in (predicted, truth)]
     if not any(by_name):
         raise ValueError(f"{predicted} and {truth} hold no label images ({' '.join(IMAGE_SUFFIXES)}).")
-    lonely = sorted(set(by_name[0]) ^ set(by_name[1]))
-    if lonely:
-        raise ValueError(
-            f"{predicted} and {truth} must hold label images of the same names, but {len(lonely)} have no partner: "
-            f"{', '.join(lonely[:5])}{' ...' if len(lonely) > 5 else ''}."
-        )
+    for own, other, folders in ((*by_name, (predicted, truth)), (*by_name[::-1], (truth, predicted))):
+        lonely = sorted(set(own) - set(other))
+        if lonely:
+            raise ValueError(
+                f"{predicted} and {truth} must hold label images of the same names, but {folders[1]} lacks "
+                f"{len(lonely)} of those in {folders[0]}: {', '.join(lonely[:5])}{' ...' if len(lonely) > 5 else ''}."
+            )
     return [(path, by_name[1][name]) for name, path in by_name[0].items()]
 
 

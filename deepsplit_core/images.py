@@ -40,7 +40,9 @@ def read_image(path: PathLike, is_labels: bool = False) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"There is no image file {path}.")
     if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise ValueError(f"{path} is not read: its name ends in {path.suffix!r}, expected one of {IMAGE_SUFFIXES}.")
+        raise ValueError(
+            f"{path} is not read: its name ends in {path.suffix!r}, expected {' '.join(IMAGE_SUFFIXES)}. Save it as TIFF."
+        )
     # Imported here: the command line answers --help without them.
     import imageio.v2
     from PIL import Image

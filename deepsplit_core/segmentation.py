@@ -215,8 +215,9 @@ def scale_of(config: SegmentConfig, card: Card) -> float:
     scale = config.diameter / card.diameter if config.diameter else 1.0
     if not 1 / LARGEST_SCALE <= scale <= LARGEST_SCALE:
         raise ValueError(
-            f"The expected cell diameter is {config.diameter:g} pixels, but the model's cells have {card.diameter:g}: "
-            f"it may be at most {LARGEST_SCALE} times as large or small. Check the diameter, or resample the image."
+            f"The expected cell diameter is {config.diameter:g} pixels, but this model takes "
+            f"{card.diameter / LARGEST_SCALE:.3g} to {card.diameter * LARGEST_SCALE:.3g}; its own cells have "
+            f"{card.diameter:g}. Check the diameter, or resample the image."
         )
     return scale
 

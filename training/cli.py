@@ -185,7 +185,8 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
         with_replacement(run / "split.json", lambda part: part.write_text(json.dumps(split, indent=1)))
     where = " in ".join(describe(device, choose_dtype(device)))
     where += f", {n_processes()} processes" if n_processes() > 1 else ""
-    print(f"{ ({part: len(chosen) for part, chosen in names.items()}) } images, on {where}", flush=True)
+    n_train, n_validation, n_test = (len(names[part]) for part in ("train", "validation", "test"))
+    print(f"{n_train} images to train on, {n_validation} to validate, {n_test} to test; on {where}", flush=True)
     training, validation = (load_samples(parts[part], config) for part in ("train", "validation"))
     try:
         train(training, validation, config, run, options.resume, str(device))
@@ -279,7 +280,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--data", type=named_folder, nargs="+", required=True, help="folders with images/ and labels")
     command.add_argument("--output", type=Path, help="write a copy of each folder in here, under its name")
     command.add_argument("--repair", action="store_true", help="mend the copy, and leave out what cannot be mended")
-    command.add_argument("--strict", action="store_true", help="refuse doubts, not faults alone")
+    command.add_argument("--strict", action="store_true", help="refuse doubtful labels too, not faults alone")
     command.set_defaults(run_command=_prepare)
 
     command = commands.add_parser("inspect", help="draw cells, contact zone and weights over the images")
@@ -329,7 +330,7 @@ def _parser() -> argparse.ArgumentParser:
         type=share,
         default=0.0,
         metavar="S",
-        help="mix in that share, 0 to 1, of the weights that the run started from, so that less is forgotten",
+        help="share of the weights that the run started from to mix in, 0 to 1, so that less is forgotten",
     )
     command.set_defaults(run_command=_export)
 
@@ -378,7 +379,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output", type=Path, required=True, help="folder for images/ and labels/")
     command.add_argument("--number", type=int, required=True, help="how many images")
     command.add_argument("--seed", type=int, default=0, help="another one draws others (default: %(default)s)")
-    command.add_argument("--diameter", type=float, default=40, help="of a cell, in pixels (default: %(default)s)")
+    command.add_argument("--diameter", type=float, default=40, help="typical diameter of a cell in pixels (default: %(default)s)")
     command.add_argument("--size", type=int, default=512, help="side of an image in pixels (default: %(default)s)")
     command.add_argument(
         "--empty", action="store_true", help="fields without a cell, from which a model learns to find none"

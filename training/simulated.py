@@ -34,8 +34,9 @@ def write_simulated(output: Path, n_images: int, seed: int, size: int, diameter:
     ValueError
         The folder holds files already, there would be no image, or an image holds more cells than uint16 can number.
     """
-    if n_images < 1 or seed < 0:
-        raise ValueError(f"--number is {n_images} and --seed {seed}, but they must be at least 1 and 0.")
+    for option, value, least in (("--number", n_images, 1), ("--seed", seed, 0)):
+        if value < least:
+            raise ValueError(f"{option} is {value}, but it must be at least {least}.")
     if output.exists() and any(output.iterdir()):
         raise ValueError(f"{output} holds files already: give another folder.")
     for number in tqdm(range(n_images), "drawing", leave=False, disable=None):

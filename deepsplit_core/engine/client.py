@@ -71,7 +71,7 @@ def predict(
         There is no such Python.
     RuntimeError
         The engine cannot be started, is of another version, ended twice, hangs (no word for 60 s), ran out of memory,
-        or cannot use torch or the device; the message says what to do and gives the engine's last words.
+        or cannot use torch or the device; the message says what to do and gives the last lines of the engine's log.
     """
     values = {**config.to_dict(), "model": _absolute(config.model)}
     mask = None if mask is None else np.asarray(mask, bool)
@@ -318,4 +318,4 @@ def _how_to_end(place: Place) -> str:
 
 
 def _last_words(place: Place) -> str:
-    return f"The engine's last words ({place.log}):\n{place.last_words()}"
+    return f"The last lines of the engine's log ({place.log}):\n{place.last_words()}"

@@ -124,6 +124,24 @@ def test_images_are_not_overwritten_by_results(tmp_path, image, wired_weights, c
     assert annotated.read_bytes() == before
 
 
+def test_results_beside_their_images_are_no_images(tmp_path, image, wired_weights, capsys):
+    assert segment([image], tmp_path, wired_weights, "--overlay") == 0
+    alone = tmp_path / "alone_labels.tif"
+    write_labels(alone, TRUTH)
+    given = [image, tmp_path / "cells_labels.tif", tmp_path / "cells_overlay.png", alone]
+    assert segment(given, tmp_path / "out", wired_weights) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"cells_labels.tif", "alone_labels_labels.tif"}
+    assert f"Left out, as they are results of images given here: {given[1]}, {given[2]}\n" in capsys.readouterr().err
+
+
+def test_a_diameter_that_the_model_does_not_take_is_said_once(tmp_path, image, wired_weights, capsys):
+    assert segment([image], tmp_path / "out", wired_weights, "--diameter", "1000") == 1
+    error = capsys.readouterr().err
+    assert error.count("error: ") == 1
+    assert "is 1000 pixels, but this model takes 2 to 200; its own cells have 20." in error
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_image_for_which_memory_ends_is_named_and_the_others_are_written(
     tmp_path, image, wired_weights, capsys, monkeypatch
 ):
@@ -261,7 +279,7 @@ def test_evaluate_refuses_lonely_files(tmp_path, capsys):
         (tmp_path / folder).mkdir(exist_ok=True)
         write_labels(tmp_path / folder / name, picture("11"))
     assert main(["evaluate", str(tmp_path / "predicted"), str(tmp_path / "truth")]) == 1
-    assert "2 have no partner: b, c." in capsys.readouterr().err
+    assert f"{tmp_path / 'truth'} lacks 1 of those in {tmp_path / 'predicted'}: b." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("other", ["gone.tif", "folder"])

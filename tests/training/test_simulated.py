@@ -54,7 +54,7 @@ def test_folder_with_files_is_left_as_it_is(tmp_path, capsys):
     ("options", "message"),
     [
         (["--number", "0"], "--number is 0"),
-        (["--number", "1", "--seed", "-1"], "--seed -1"),
+        (["--number", "1", "--seed", "-1"], "--seed is -1"),
         (["--number", "1", "--diameter", "100"], "cannot be drawn"),
     ],
 )

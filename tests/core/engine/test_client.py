@@ -230,7 +230,7 @@ def test_an_engine_that_ends_twice_is_given_up(pretend, caplog):
         asked.append(protocol.receive(connection, 5)[0]["command"])
 
     pretend(end)
-    with pytest.raises(RuntimeError, match=r"(?s)ended twice while it worked.*fewer workers.*last words"):
+    with pytest.raises(RuntimeError, match=r"(?s)ended twice while it worked.*fewer workers.*last lines"):
         ask()
     assert asked == ["predict", "predict"]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
