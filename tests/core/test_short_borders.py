@@ -38,22 +38,6 @@ def test_without_background_all_distances_are_the_same_and_there_is_one_cell(sha
     assert np.unique(segments).size == 1
 
 
-@given(
-    arrays(np.float32, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.floats(0, 100, width=32)),
-    st.floats(0.25, 6),
-)
-def test_smoothing_is_scipys(values, sigma):
-    expected = ndimage.gaussian_filter(values.astype(np.float64), sigma)
-    np.testing.assert_allclose(short_borders._smoothed(values, sigma), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_smoothing_keeps_symmetry():
-    """Of two lobes that mirror each other neither is the higher one by rounding."""
-    values = np.random.default_rng(0).random((20, 31)).astype(np.float32)
-    smooth = short_borders._smoothed(np.concatenate([values, values[:, ::-1]], axis=1), 2.0)
-    assert np.array_equal(smooth, smooth[:, ::-1])
-
-
 def test_every_cut_is_between_two_cells_that_were_one_segment():
     """Also where a third region joins the two sides of a short border again: then it is no cut."""
     n_cuts = 0
