@@ -68,24 +68,21 @@ def split(probabilities: np.ndarray, config: SplittingConfig, seeds: np.ndarray 
         return Split(labels, len(borders(labels).pairs), labels, small)
     n_cuts = cut_short_borders(labels, config) if config.watershed else 0
     contact &= labels == 0  # what was filled as a hole is no contact
+    if config.contact_to_cells:
+        _spread(labels, contact)
+        # `contact` is all False where it was given back, and serves again.
+        contact[:] = False
+        contact.ravel()[_between_cells(labels, small)] = True
+        _spread(labels, contact)
     # Contact pixels and small segments have kept other holes open: they are filled once those are gone.
-    if not config.contact_to_cells:
-        fill_holes(labels, config.largest_hole)
-        small[labels > 0] = 0
-        renumber(labels, _numbers(labels))
-        touching = give_back(labels, contact)
-        fill_holes(touching, config.largest_hole)
-        return Split(labels, n_cuts, touching, small)
-    _spread(labels, contact)
-    # `contact` is all False where it was given back, and serves again.
-    contact[:] = False
-    contact.ravel()[_between_cells(labels, small)] = True
-    _spread(labels, contact)
-    del contact  # of a large image it takes a good part of the memory that is needed next
     fill_holes(labels, config.largest_hole)
     small[labels > 0] = 0
     renumber(labels, _numbers(labels))
-    return Split(labels, n_cuts, labels, small)
+    if config.contact_to_cells:
+        return Split(labels, n_cuts, labels, small)
+    touching = give_back(labels, contact)
+    fill_holes(touching, config.largest_hole)
+    return Split(labels, n_cuts, touching, small)
 
 
 def find_segments(
