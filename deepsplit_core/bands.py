@@ -64,9 +64,5 @@ def is_at_least(values: np.ndarray, threshold: float) -> np.ndarray:
         least = np.float16(threshold)
         if float(least) < np.float32(threshold):
             least = np.nextafter(least, np.float16(np.inf))
-        result: np.ndarray = values.view(np.int16) >= least.view(np.int16)
-        return result
-    result = np.empty(values.shape, bool)
-    for rows in bands(values.shape):  # a copy in float32 of the whole image may be large
-        np.greater_equal(values[rows].astype(np.float32, copy=False), threshold, out=result[rows])
-    return result
+        return values.view(np.int16) >= least.view(np.int16)
+    return np.greater_equal(values, threshold, signature="ff->?", casting="same_kind")

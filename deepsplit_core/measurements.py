@@ -42,8 +42,9 @@ class CellMeasurements(NamedTuple):
 def measure_cells(found: Segmentation) -> CellMeasurements:
     """Measure the cells of `found.labels`."""
     labels = found.labels
-    pixels = np.flatnonzero(labels > 0)
-    mean_probability = _means(labels.ravel()[pixels], found.prediction.probabilities[0].ravel()[pixels])
+    is_cell = labels > 0
+    sums = np.bincount(labels[is_cell], found.prediction.probabilities[0][is_cell])
+    areas = np.bincount(labels[is_cell])
 
     pairs, lengths, _, n_sides = borders(found.touching)
     outline = count_sides(found.touching)
@@ -53,7 +54,7 @@ def measure_cells(found: Segmentation) -> CellMeasurements:
     if found.prediction.mask is not None:
         touches |= touches_mask_border(labels, found.prediction.mask)
     return CellMeasurements(
-        mean_probability=mean_probability,
+        mean_probability=sums[1:] / areas[1:],
         contact_share=shared[found.numbers] / outline[found.numbers],
         cut_length=cut[found.numbers].astype(float),  # where there is no border at all, `bincount` counts in integers
         touches_border=touches[1:].astype(int),
@@ -71,8 +72,3 @@ def centres(labels: np.ndarray) -> np.ndarray:
     y, x = np.divmod(starts, labels.shape[1])
     sums = [np.bincount(numbers, lengths * places)[1:] for places in (y, x + (lengths - 1) / 2)]
     return np.stack(sums, axis=1) / np.bincount(numbers, lengths)[1:, None]
-
-
-def _means(numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the mean of the values (pixels,) of each number 1..n: (n,) float."""
-    return np.bincount(numbers, values)[1:] / np.bincount(numbers)[1:]

@@ -15,7 +15,7 @@ from .outlines import borders, touches_image_border, touches_mask_border
 from .preprocessing import check_image, is_constant, preprocess
 from .seeding import Seeds
 from .sizes import brightest_window, estimated_scale
-from .splitting import Split, consecutive, split
+from .splitting import consecutive, split
 from .weights import Card, Model, load_model
 
 LOGGER = logging.getLogger(__name__)
@@ -241,7 +241,9 @@ def split_prediction(prediction: Prediction, config: SegmentConfig, seeds: Seeds
     if seeds is not None:  # a seed says that there is a cell, whatever the model's cells are like
         splitting = dataclasses.replace(splitting, smallest_cell=0.0, smallest_share=1.0)
     found = split(prediction.probabilities, splitting, None if seeds is None else seeds.labels)
-    labels, _, touching, small = _inside(found, prediction.mask)
+    labels, touching, small = found.labels, found.touching, found.small
+    if prediction.mask is not None:  # filling holes does not know it, and a hole in it may lie inside a cell
+        labels, touching, small = (np.where(prediction.mask, part, 0) for part in (labels, touching, small))
 
     areas = areas_of(labels)
     present = np.flatnonzero(areas)
@@ -276,14 +278,6 @@ def split_prediction(prediction: Prediction, config: SegmentConfig, seeds: Seeds
         prediction=prediction,
         seconds=time.perf_counter() - start,
     )
-
-
-def _inside(found: Split, mask: np.ndarray | None) -> Split:
-    """Leave out what lies outside the mask: filling holes does not know it, and a hole in it may lie inside a cell."""
-    if mask is None:
-        return found
-    labels, touching, small = (np.where(mask, part, 0) for part in (found.labels, found.touching, found.small))
-    return Split(labels, found.n_cuts, touching, small)
 
 
 def _renumbered(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
