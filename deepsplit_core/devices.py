@@ -24,7 +24,7 @@ def choose_device(name: str) -> torch.device:
         The device is not on this machine.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (number and (kind != "cuda" or not number.isdigit())):
         raise ValueError(f"The device is {name!r}, but it must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.")
@@ -33,7 +33,7 @@ def choose_device(name: str) -> torch.device:
             f"Device {name!r} was asked for, but torch {torch.__version__} sees {torch.cuda.device_count()} CUDA "
             "devices: choose 'auto' or 'cpu', or install a CUDA build of torch and the driver."
         )
-    if kind == "mps" and not _has_mps():
+    if kind == "mps" and not torch.backends.mps.is_available():
         raise RuntimeError(
             f"Device 'mps' was asked for, but torch {torch.__version__} does not have it here: choose 'auto' or 'cpu'."
         )
@@ -52,14 +52,12 @@ def choose_dtype(device: torch.device) -> torch.dtype:
 
 def has_fast_int8(device: torch.device) -> bool:
     """Say whether 8-bit integers are faster than float32: three times with VNNI, 1.9 times with AVX2."""
-    # torch has no public question for either.
-    has_avx2 = bool(getattr(torch.cpu, "_is_avx2_supported", bool)())
-    return device.type == "cpu" and (has_vnni() or has_avx2) and _has_int8_convolutions()
+    return device.type == "cpu" and (has_vnni() or _cpu_has("avx2")) and _has_int8_convolutions()
 
 
 def has_vnni() -> bool:
     """Say whether the processor adds products of 8-bit integers in 32 bits."""
-    return bool(getattr(torch.cpu, "_is_vnni_supported", bool)())
+    return _cpu_has("vnni")
 
 
 def describe(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
@@ -80,20 +78,16 @@ def _has_int8_convolutions() -> bool:
     return operator is not None and operator.binary._schema.arguments[3].name == "qw"
 
 
-def _has_mps() -> bool:
-    backend = getattr(torch.backends, "mps", None)  # torch before 1.12 knows no MPS
-    return backend is not None and backend.is_available()
+def _cpu_has(feature: str) -> bool:
+    # torch has no public question for it, and older ones have not all of these.
+    return bool(getattr(torch.cpu, f"_is_{feature}_supported", bool)())
 
 
 def _cpu_is_faster_in_bfloat16() -> bool:
     """Decide by the kind of processor, not by a trial: every process on it then computes the same labels."""
-    # torch has no public question for either. Without both, bfloat16 is emulated.
-    has_amx, has_bfloat16 = (
-        bool(getattr(torch.cpu, question, bool)())
-        for question in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    )
+    # Without both, bfloat16 is emulated.
     # AVX512-BF16 has twice the rate of float32 on AMD's processors and half of it on Intel's (benchmarks/README.md).
-    return has_amx or (has_bfloat16 and _is_amd())
+    return _cpu_has("amx_tile") or (_cpu_has("avx512_bf16") and _is_amd())
 
 
 def _is_amd() -> bool:

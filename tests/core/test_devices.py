@@ -16,7 +16,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: n_cuda)
         monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
-        monkeypatch.setattr(devices, "_has_mps", lambda: mps)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
     return pretend
 
