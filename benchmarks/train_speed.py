@@ -77,7 +77,7 @@ class OurLoop:
 
     def __init__(self, config: TrainConfig, stage: Stage, views: Iterator[tuple[Tensor, Tensor]]) -> None:
         self.views, self.waited = views, 0.0
-        self.network = place(build(config.network), str(choose_device("cpu")))
+        self.network = place(build(config.network), choose_device("cpu"))
         begin(self.network, stage, config)
         set_training(self.network, stage)
         optimiser = make_optimiser(trained_parameters(self.network, stage), config)

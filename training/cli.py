@@ -189,7 +189,7 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
     print(f"{n_train} images to train on, {n_validation} to validate, {n_test} to test; on {where}", flush=True)
     training, validation = (load_samples(parts[part], config) for part in ("train", "validation"))
     try:
-        train(training, validation, config, run, options.resume, str(device))
+        train(training, validation, config, run, options.resume, device)
     except OSError as error:  # a full disk, above all
         raise OSError(
             f"{_reason(error)} Once it is mended, go on with --resume from the last complete epoch."
@@ -248,6 +248,8 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _reproduce(options: argparse.Namespace) -> None:
+    from deepsplit_core.devices import choose_device
+
     from .reproduction import Grid, reproduce
 
     reproduce(
@@ -260,7 +262,7 @@ def _reproduce(options: argparse.Namespace) -> None:
             systems=options.systems,
             n_seeds=options.seeds,
             side=options.side,
-            device=options.device,
+            device=choose_device(options.device),
             arguments=options.arguments,
         )
     )

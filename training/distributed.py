@@ -110,9 +110,9 @@ def random_seed(seed: int) -> int:
     return seed * n_processes() + _rank()
 
 
-def synchronised(network: UNet, device: str) -> UNet:
+def synchronised(network: UNet, device: torch.device) -> UNet:
     """Return the network with batch normalisation over the batches of all processes, where the device has it."""
-    if n_processes() > 1 and choose_device(device).type == "cuda":
+    if n_processes() > 1 and device.type == "cuda":
         return cast(UNet, nn.SyncBatchNorm.convert_sync_batchnorm(network))
     return network
 

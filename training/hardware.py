@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from deepsplit_core.architectures import UNet
-from deepsplit_core.devices import choose_device, choose_dtype
+from deepsplit_core.devices import choose_dtype
 
 from .distributed import n_processes
 
 
-def place(network: UNet, device: str) -> UNet:
-    """Move a network to a device by name, with its feature maps innermost (channels-last), which is faster there."""
-    return network.to(choose_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+def place(network: UNet, device: torch.device) -> UNet:
+    """Move a network to a device, with its feature maps innermost (channels-last), which is faster there."""
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def device_of(network: UNet) -> torch.device:

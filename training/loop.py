@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from deepsplit_core.allocator import keep_memory
 from deepsplit_core.architectures import UNet, build
-from deepsplit_core.devices import choose_device
 
 from .checkpoint import Checkpoint, remove_leftovers
 from .config import TrainConfig
@@ -42,7 +41,7 @@ def train(
     config: TrainConfig,
     run: Path,
     resume: bool,
-    device: str = "cpu",
+    device: torch.device,
 ) -> UNet:
     """Train a network through all stages.
 
@@ -54,15 +53,15 @@ def train(
         Folder for `checkpoint.pt`, `metrics.csv`, `pictures/` and `tensorboard/`.
     resume : bool
         Go on from the folder's checkpoint, to the same result as without the interruption.
-    device : str
-        See `devices.choose_device`. A run may be resumed on another one, with other rounding errors.
+    device : torch.device
+        A run may be resumed on another one, with other rounding errors.
 
     Returns
     -------
     UNet
         With the weights of the best epoch of the last stage, see `history.is_best`.
     """
-    if choose_device(device).type == "cpu":
+    if device.type == "cpu":
         keep_memory(2**31 - 1)
     torch.manual_seed(config.seed)
     network = place(synchronised(build(config.network), device), device)

@@ -19,7 +19,7 @@ import torch
 
 from deepsplit_core.architectures import UNet
 from deepsplit_core.config import SplittingConfig
-from deepsplit_core.devices import choose_device, choose_dtype, describe
+from deepsplit_core.devices import choose_dtype, describe
 from deepsplit_core.images import with_replacement
 from deepsplit_core.metrics import Scores
 from deepsplit_core.weights import Card, Model
@@ -56,8 +56,7 @@ class Grid:
     n_seeds : int
     side : int
         Images are brought to so many pixels a side.
-    device : str
-        See `devices.choose_device`.
+    device : torch.device
     arguments : sequence of str
         Of the command, for `config.json` of each run.
     """
@@ -70,7 +69,7 @@ class Grid:
     systems: Sequence[str]
     n_seeds: int
     side: int
-    device: str
+    device: torch.device
     arguments: Sequence[str]
 
 
@@ -113,12 +112,11 @@ def reproduce(grid: Grid) -> None:
 
 def run_system(name: str, fold: Fold) -> dict[str, Any]:
     """Train and measure one system; returns what its file of results holds, beside where it belongs."""
-    device = choose_device(fold.device)
     return {
         **measure(*train_system(SYSTEMS[name], fold), fold),
         "config": fold.config.to_dict(),
         "versions": versions(),
-        "device": describe(device, choose_dtype(device)),
+        "device": describe(fold.device, choose_dtype(fold.device)),
     }
 
 
@@ -179,9 +177,8 @@ def measure(networks: Sequence[UNet], history: Sequence[Row], fold: Fold) -> dic
 def predict(networks: Sequence[UNet], fold: Fold, part: str) -> list[Predicted]:
     """Run a system's networks, one or one for each task, in float32 over a part of the fold's images."""
     card = Card("", "", fold.config.network, fold.config.preprocessing, SplittingConfig(), 0.0)
-    device = choose_device(fold.device)
     predicted = [
-        predict_all(Model(network.to(device), card, "", device, torch.float32), fold.parts[part])
+        predict_all(Model(network.to(fold.device), card, "", fold.device, torch.float32), fold.parts[part])
         for network in networks
     ]
     if len(networks) == 1:

@@ -62,7 +62,7 @@ def begin(network: UNet, stage: Stage, config: TrainConfig) -> None:
     for parameter in trained_parameters(network, stage):
         parameter.requires_grad_(True)
     if stage.keeps_segmentation:
-        trunk = place(UNet(config.network), str(device_of(network)))
+        trunk = place(UNet(config.network), device_of(network))
         trunk.load_state_dict({n: v for n, v in network.state_dict().items() if not n.startswith("separation.")})
         cast(TwoTaskNet, network).segmentation = trunk.requires_grad_(False)
 

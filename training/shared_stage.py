@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 
 from deepsplit_core.architectures import UNet, build
-from deepsplit_core.devices import choose_device
 from deepsplit_core.images import with_replacement
 
 from .checkpoint import read_checkpoint
@@ -37,8 +36,7 @@ class Fold(NamedTuple):
         Of all systems; architecture and schedule are theirs.
     parts : dict of list of Annotation
     training, validation : list of Sample
-    device : str
-        See `devices.choose_device`.
+    device : torch.device
     arguments : sequence of str
         Of the command, for `config.json` of each run.
     """
@@ -48,7 +46,7 @@ class Fold(NamedTuple):
     parts: Parts
     training: list[Sample]
     validation: list[Sample]
-    device: str
+    device: torch.device
     arguments: Sequence[str]
 
 
@@ -109,7 +107,7 @@ def train_run(name: str, config: TrainConfig, fold: Fold, begun: str = "") -> tu
         check_same_data(run / "config.json", fold.parts)
     else:
         run.mkdir(parents=True, exist_ok=True)
-        write_provenance(run / "config.json", config, fold.parts, fold.arguments, choose_device(fold.device))
+        write_provenance(run / "config.json", config, fold.parts, fold.arguments, fold.device)
         if begun:
             take_over(fold.runs / begun / "checkpoint.pt", run / "checkpoint.pt", config)
     resume = is_begun or bool(begun)

@@ -12,7 +12,7 @@ from torch import Tensor
 from deepsplit_core.weights import build_network, find, read
 
 from .config import TrainConfig
-from .hardware import autocast, device_of, place, to_device
+from .hardware import autocast, place, to_device
 
 
 class Teacher:
@@ -22,8 +22,7 @@ class Teacher:
     ----------
     config : TrainConfig
         With a teacher.
-    device : str
-        See `devices.choose_device`.
+    device : torch.device
 
     Raises
     ------
@@ -31,7 +30,7 @@ class Teacher:
         The teacher sees images otherwise prepared than the run does, or is a U-Net.
     """
 
-    def __init__(self, config: TrainConfig, device: str) -> None:
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
         path = find(config.teacher)
         card, tensors = read(path)
         if card.preprocessing != config.preprocessing:
@@ -42,7 +41,7 @@ class Teacher:
         if card.network.architecture == "unet":
             raise ValueError(f"The teacher {path} is a U-Net, which finds no separation: give one with both tasks.")
         self.network = place(build_network(path, card, tensors).requires_grad_(False), device)
-        self.device = device_of(self.network)
+        self.device = device
         self.share = config.teacher_share
 
     @torch.no_grad()

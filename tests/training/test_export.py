@@ -48,7 +48,8 @@ def finished(tmp_path, parts, config):
 def train_run(tmp_path, parts, config):
     run = tmp_path / "run"
     run.mkdir()
-    train(*(load_samples(parts[part], config) for part in ("train", "validation")), config, run, False)
+    samples = (load_samples(parts[part], config) for part in ("train", "validation"))
+    train(*samples, config, run, False, torch.device("cpu"))
     return run
 
 

@@ -19,7 +19,7 @@ from training.validation import Validation, validate
 
 def run(samples, config, folder, resume=False):
     folder.mkdir(exist_ok=True)
-    return train(samples[:4], samples[4:], config, folder, resume)
+    return train(samples[:4], samples[4:], config, folder, resume, torch.device("cpu"))
 
 
 def state_of(network):

@@ -24,7 +24,7 @@ def fold(few, config, tmp_path):
     config = dataclasses.replace(config, learning_rate_schedule="constant", freeze_trunk=False)
     (parts,) = one_division(resized(find_annotations(few), 48), 0)
     samples = [load_samples(parts[part], config) for part in ("train", "validation")]
-    return Fold(tmp_path / "runs", config, parts, *samples, "cpu", ["reproduce"])
+    return Fold(tmp_path / "runs", config, parts, *samples, torch.device("cpu"), ["reproduce"])
 
 
 def test_stage_1_is_shared_to_the_last_bit(fold):
@@ -40,7 +40,7 @@ def test_stage_1_is_shared_to_the_last_bit(fold):
     network = dataclasses.replace(fold.config.network, architecture="unet")
     config = dataclasses.replace(fold.config, network=network, segmentation_epochs=4)
     (fold.runs / "direct").mkdir()
-    train(fold.training, fold.validation, config, fold.runs / "direct", False)
+    train(fold.training, fold.validation, config, fold.runs / "direct", False, fold.device)
     direct, shared = (read_checkpoint(fold.runs / name / "checkpoint.pt") for name in ("direct", "unet"))
     assert all(torch.equal(shared["network"][name], value) for name, value in direct["network"].items())
     assert all(torch.equal(shared["best"][name], value) for name, value in direct["best"].items())

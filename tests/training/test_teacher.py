@@ -40,7 +40,7 @@ def test_masks_are_in_part_what_the_teacher_finds(taught, batch, share):
 def test_teacher_has_to_see_what_the_run_sees(taught):
     config = dataclasses.replace(taught, preprocessing=PreprocessingConfig("equalise"))
     with pytest.raises(ValueError, match=r"(?s)The teacher .*prepared by .*this run by .*give both the same"):
-        Teacher(config, "cpu")
+        Teacher(config, torch.device("cpu"))
 
 
 def test_unet_teaches_no_separation(taught, tmp_path):
