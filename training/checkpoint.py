@@ -51,7 +51,7 @@ class Checkpoint:
             "best": self._best,
             "optimiser": optimiser.state_dict(),
         }
-        with_replacement(self.path, lambda part: _save(state, part))
+        write_checkpoint(self.path, state)
 
     def read(self) -> Position:
         """Return where the run stood, and take over its best weights.
@@ -96,9 +96,14 @@ def remove_leftovers(run: Path) -> None:
         part.unlink()
 
 
-def _save(state: dict[str, Any], part: Path) -> None:
-    # torch's own file writer says "unexpected pos" of a full disk; an open file says what it is.
-    with part.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())  # on the disk before the old one is replaced: the power may go too
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint, complete or not at all."""
+
+    def write(part: Path) -> None:
+        # torch's own file writer says "unexpected pos" of a full disk; an open file says what it is.
+        with part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())  # on the disk before the old one is replaced: the power may go too
+
+    with_replacement(path, write)

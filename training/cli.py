@@ -15,7 +15,7 @@ from deepsplit_core.images import with_replacement
 
 from .annotations import FEWEST, Annotation, find_annotations, split_annotations
 from .checks import check_cells, checked_annotations
-from .config import TrainConfig, differences
+from .config import TrainConfig
 from .copies import check_parts_differ
 from .distributed import check_batch, is_first, joined, n_processes, program
 from .settings import read_config
@@ -198,13 +198,9 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
 
 def _check_same_run(run: Path, config: TrainConfig, split: dict[str, list[str]]) -> None:
     """Raise ValueError where a run cannot be resumed with these settings and images: nothing is changed before."""
-    from .checkpoint import read_checkpoint
+    from .checkpoint import Checkpoint
 
-    saved = TrainConfig.from_dict(read_checkpoint(run / "checkpoint.pt")["config"])
-    if saved != config:
-        raise ValueError(
-            f"{run} was made with other settings ({differences(saved, config)}): give the same, or another folder."
-        )
+    Checkpoint(run / "checkpoint.pt", config).read()
     if _without_links(json.loads((run / "split.json").read_text())) != _without_links(split):
         raise ValueError(f"{run} was made with other images: give the same --data, or another folder.")
 

@@ -92,13 +92,8 @@ def export(
     model = model._replace(card=dataclasses.replace(draft, splitting=splitting))
     comparison = compare(predict_all(model, parts["test"]), splitting)
     print(as_table(comparison), flush=True)
-    card = Card(
-        name=about["name"],
-        description=about["description"],
-        network=architecture,
-        preprocessing=config.preprocessing,
-        splitting=splitting,
-        diameter=diameter,
+    card = dataclasses.replace(
+        model.card,
         data=counted(about["data"], parts),
         known_failures=about.get("known_failures", ""),
         metrics={"test": comparison, "validation_mean_ap": round(mean_ap, 4)},

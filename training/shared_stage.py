@@ -10,9 +10,8 @@ from typing import NamedTuple
 import torch
 
 from deepsplit_core.architectures import UNet, build
-from deepsplit_core.images import with_replacement
 
-from .checkpoint import read_checkpoint
+from .checkpoint import read_checkpoint, write_checkpoint
 from .config import TrainConfig
 from .dataset import Sample
 from .folds import Parts
@@ -130,4 +129,4 @@ def take_over(finished: Path, checkpoint: Path, config: TrainConfig) -> None:
         state[part] = {**random, **state[part]}
     state["config"] = config.to_dict()
     with unstoppable():
-        with_replacement(checkpoint, lambda part: torch.save(state, part))
+        write_checkpoint(checkpoint, state)

@@ -267,7 +267,7 @@ def test_resume_with_another_seed_leaves_the_run_as_it_was(data, preset, tmp_pat
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     preset.write_text(preset.read_text().replace("seed = 1", "seed = 2"))
     capsys.readouterr()
-    assert "other settings (seed: then 1, now 2):" in refused(capsys, data, tmp_path / "run", preset, "--resume")
+    assert "other settings (seed: then 1, now 2), so" in refused(capsys, data, tmp_path / "run", preset, "--resume")
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
