@@ -62,7 +62,7 @@ def test_weights_and_images_are_channels_last(config, samples, tmp_path, monkeyp
 def test_copy_of_the_trunk_is_where_the_network_is(config):
     plain = dataclasses.replace(config.network, dropout=0.0, normalisation="none")
     config = dataclasses.replace(config, network=plain, freeze_trunk=False)
-    network = place(random_network(), torch.device("cpu"))
+    network = place(random_network(), CPU)
     begin(network, stages_of(config)[1], config)
     assert device_of(network.segmentation) == device_of(network)
     assert all(is_channels_last(p) for p in network.segmentation.parameters() if p.dim() == 4)

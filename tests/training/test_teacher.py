@@ -29,7 +29,7 @@ def batch():
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_masks_are_in_part_what_the_teacher_finds(taught, batch, share):
     images, targets = batch
-    found = Teacher(dataclasses.replace(taught, teacher_share=share), "cpu").teach(images, targets)
+    found = Teacher(dataclasses.replace(taught, teacher_share=share), torch.device("cpu")).teach(images, targets)
     with torch.no_grad():
         expected = torch.sigmoid(wired_network()(images))
     torch.testing.assert_close(found[:, :2], (1 - share) * targets[:, :2] + share * expected)
@@ -53,7 +53,7 @@ def test_unet_teaches_no_separation(taught, tmp_path):
         ),
     )
     with pytest.raises(ValueError, match="is a U-Net, which finds no separation"):
-        Teacher(dataclasses.replace(taught, teacher=str(path)), "cpu")
+        Teacher(dataclasses.replace(taught, teacher=str(path)), torch.device("cpu"))
 
 
 def test_run_learns_from_its_teacher_and_is_resumed_bit_for_bit(taught, samples, tmp_path, monkeypatch):
