@@ -54,7 +54,7 @@ def test_weights_and_images_are_channels_last(config, samples, tmp_path, monkeyp
         return stage_loss(network, images, *rest)
 
     monkeypatch.setattr(loop, "stage_loss", spy)
-    loop.train(samples[:4], samples[4:], dataclasses.replace(config, freeze_trunk=False), tmp_path, False)
+    loop.train(samples[:4], samples[4:], dataclasses.replace(config, freeze_trunk=False), tmp_path, False, CPU)
     assert seen
     assert all(seen)
 
@@ -86,13 +86,13 @@ def test_result_does_not_depend_on_the_number_of_loaders(config, samples, tmp_pa
         monkeypatch.setattr(loop, "n_loaders", lambda device, number=number: number)
         run = tmp_path / str(number)
         run.mkdir()
-        weights.append(loop.train(samples[:4], samples[4:], config, run, False).state_dict())
+        weights.append(loop.train(samples[:4], samples[4:], config, run, False, CPU).state_dict())
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_run_on_a_gpu_is_resumed_on_it(config, samples, tmp_path):
     config = dataclasses.replace(config, freeze_trunk=False)
-    network = loop.train(samples[:4], samples[4:], config, tmp_path, False, "cuda")
+    network = loop.train(samples[:4], samples[4:], config, tmp_path, False, torch.device("cuda", 0))
     assert device_of(network).type == "cuda"
-    loop.train(samples[:4], samples[4:], config, tmp_path, True, "cuda")
+    loop.train(samples[:4], samples[4:], config, tmp_path, True, torch.device("cuda", 0))

@@ -13,6 +13,8 @@ from training import loop
 from training.cli import main
 from training.teacher import Teacher
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture
 def taught(config, wired_weights):
@@ -29,7 +31,7 @@ def batch():
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_masks_are_in_part_what_the_teacher_finds(taught, batch, share):
     images, targets = batch
-    found = Teacher(dataclasses.replace(taught, teacher_share=share), torch.device("cpu")).teach(images, targets)
+    found = Teacher(dataclasses.replace(taught, teacher_share=share), CPU).teach(images, targets)
     with torch.no_grad():
         expected = torch.sigmoid(wired_network()(images))
     torch.testing.assert_close(found[:, :2], (1 - share) * targets[:, :2] + share * expected)
@@ -40,7 +42,7 @@ def test_masks_are_in_part_what_the_teacher_finds(taught, batch, share):
 def test_teacher_has_to_see_what_the_run_sees(taught):
     config = dataclasses.replace(taught, preprocessing=PreprocessingConfig("equalise"))
     with pytest.raises(ValueError, match=r"(?s)The teacher .*prepared by .*this run by .*give both the same"):
-        Teacher(config, torch.device("cpu"))
+        Teacher(config, CPU)
 
 
 def test_unet_teaches_no_separation(taught, tmp_path):
@@ -53,13 +55,13 @@ def test_unet_teaches_no_separation(taught, tmp_path):
         ),
     )
     with pytest.raises(ValueError, match="is a U-Net, which finds no separation"):
-        Teacher(dataclasses.replace(taught, teacher=str(path)), torch.device("cpu"))
+        Teacher(dataclasses.replace(taught, teacher=str(path)), CPU)
 
 
 def test_run_learns_from_its_teacher_and_is_resumed_bit_for_bit(taught, samples, tmp_path, monkeypatch):
     def run(name, config, resume=False):
         (tmp_path / name).mkdir(exist_ok=True)
-        return loop.train(samples[:4], samples[4:], config, tmp_path / name, resume).state_dict()
+        return loop.train(samples[:4], samples[4:], config, tmp_path / name, resume, CPU).state_dict()
 
     def are_equal(one, other):
         return all(torch.equal(value, other[name]) for name, value in one.items())
