@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -29,30 +29,20 @@ class Stopped(BaseException):
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Raise `Stopped` in here on Ctrl-C and on SIGTERM; the second one ends the program at once."""
-    if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread alone
-        yield
-        return
-    process = os.getpid()
     received: list[int] = []
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        # A process that was forked off in here inherits this function, and is told to end by this one.
-        if os.getpid() == process:
-            received.append(number)
-            _set_all(dict.fromkeys(before, signal.SIG_DFL))
-            raise Stopped(number)
+    def stop(number: int) -> None:
+        received.append(number)
+        raise Stopped(number)
 
-    before = _not_ignored()
-    _set_all(dict.fromkeys(before, stop))
-    try:
-        yield
-    except Exception as error:
-        # What fails because the program ends, or because the worker process was ended too, is no error of its own.
-        if received:
-            raise Stopped(received[0]) from error
-        raise
-    finally:
-        _set_all(before)
+    with _handled(stop):
+        try:
+            yield
+        except Exception as error:
+            # What fails because the program ends, or because the worker process was ended too, is no error of its own.
+            if received:
+                raise Stopped(received[0]) from error
+            raise
 
 
 @contextmanager
@@ -63,23 +53,36 @@ def unstoppable() -> Iterator[None]:
     locks as they are, and whoever waits for it waits for ever; out of a write that torch's C++ code has asked for,
     it comes as an error of that code.
     """
-    if threading.current_thread() is not threading.main_thread():
+    received: list[int] = []
+    try:
+        with _handled(received.append):
+            yield
+    finally:
+        for number in received:
+            signal.raise_signal(number)
+
+
+@contextmanager
+def _handled(handle: Callable[[int], None]) -> Iterator[None]:
+    """Have the first signal handled; the second one ends the program at once."""
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread alone
         yield
         return
-    received: list[int] = []
+    process = os.getpid()
 
-    def wait(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        _set_all(dict.fromkeys(before, signal.SIG_DFL))
+    def receive(number: int, frame: FrameType | None) -> None:
+        # A process that was forked off in here inherits this function, and is told to end by this one.
+        if os.getpid() == process:
+            _set_all(dict.fromkeys(before, signal.SIG_DFL))
+            handle(number)
 
-    before = _not_ignored()
-    _set_all(dict.fromkeys(before, wait))
+    # A program that was started with Ctrl-C ignored (nohup, in the background) ignores it on.
+    before = {n: handler for n in SIGNALS if (handler := signal.getsignal(n)) is not signal.SIG_IGN}
+    _set_all(dict.fromkeys(before, receive))
     try:
         yield
     finally:
         _set_all(before)
-        for number in received:
-            signal.raise_signal(number)
 
 
 def end_with_main_process(worker: int = 0) -> None:
@@ -88,12 +91,6 @@ def end_with_main_process(worker: int = 0) -> None:
     # Errors of the work itself travel to the main process. What is left is a thread that hands over memory, and
     # would print a traceback if the main process was stopped just then.
     sys.excepthook = lambda *_: None
-
-
-def _not_ignored() -> dict:
-    """Return the handlers; a program that was started with Ctrl-C ignored (nohup, in the background) ignores it on."""
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    return {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
 
 
 def _set_all(handlers: dict) -> None:
