@@ -37,7 +37,7 @@ class Config:
 
     @classmethod
     def from_dict(cls: type[C], values: dict[str, Any]) -> C:
-        """Build from a dictionary.
+        """Build from a dictionary, its parts from dictionaries in it.
 
         Raises
         ------
@@ -54,7 +54,9 @@ class Config:
                 raise ValueError(
                     f"{cls.__name__}.{field.name} is {values[field.name]!r}, but it must be {expected[1]}."
                 )
-        return cls(**values)
+        factories = {field.name: field.default_factory for field in dataclasses.fields(cls)}
+        parts: dict[str, Any] = {name: part for name, part in factories.items() if isinstance(part, type)}
+        return cls(**{name: parts[name].from_dict(v) if name in parts else v for name, v in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dictionary of plain values, ready for JSON."""

@@ -112,18 +112,6 @@ class TrainConfig(Config):
         self._require(self.segmentation_loss_weight > 0, "segmentation_loss_weight", "above 0")
         self._require(self.learning_rate > 0, "learning_rate", "above 0")
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Build from a dictionary, the parts from dictionaries in it. Unknown keys raise ValueError."""
-        parts: dict[str, type[Config]] = {
-            "network": ModelConfig,
-            "preprocessing": PreprocessingConfig,
-            "targets": TargetConfig,
-            "augmentation": AugmentationConfig,
-        }
-        built = {name: parts[name].from_dict(value) if name in parts else value for name, value in values.items()}
-        return super().from_dict(built)
-
 
 def differences(then: TrainConfig, now: TrainConfig) -> str:
     """Say in which settings two configurations differ: "seed: then 1, now 2"."""
