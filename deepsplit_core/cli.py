@@ -258,12 +258,12 @@ def _pairs(predicted: Path, truth: Path) -> list[tuple[Path, Path]]:
     by_name = [_label_images(folder) for folder in (predicted, truth)]
     if not any(by_name):
         raise ValueError(f"{predicted} and {truth} hold no label images ({' '.join(IMAGE_SUFFIXES)}).")
-    for own, other, folders in ((*by_name, (predicted, truth)), (*by_name[::-1], (truth, predicted))):
-        lonely = sorted(set(own) - set(other))
+    for folder, lonely in ((truth, set(by_name[0]) - set(by_name[1])), (predicted, set(by_name[1]) - set(by_name[0]))):
         if lonely:
+            names = ", ".join(sorted(lonely)[:5]) + (" ..." if len(lonely) > 5 else "")
             raise ValueError(
-                f"{predicted} and {truth} must hold label images of the same names, but {folders[1]} lacks "
-                f"{len(lonely)} of those in {folders[0]}: {', '.join(lonely[:5])}{' ...' if len(lonely) > 5 else ''}."
+                f"{predicted} and {truth} must hold label images of the same names, but {folder} lacks {len(lonely)}: "
+                f"{names}."
             )
     return [(path, by_name[1][name]) for name, path in by_name[0].items()]
 

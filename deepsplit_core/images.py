@@ -41,7 +41,8 @@ def read_image(path: PathLike, is_labels: bool = False) -> np.ndarray:
         raise FileNotFoundError(f"There is no image file {path}.")
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise ValueError(
-            f"{path} is not read: its name ends in {path.suffix!r}, expected {' '.join(IMAGE_SUFFIXES)}. Save it as TIFF."
+            f"{path} is not read: its name ends in {path.suffix!r}, expected {' '.join(IMAGE_SUFFIXES)}. Save it as "
+            "TIFF."
         )
     # Imported here: the command line answers --help without them.
     import imageio.v2

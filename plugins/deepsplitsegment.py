@@ -5,9 +5,10 @@ DeepSplitSegment
 **DeepSplitSegment** finds cells or nuclei in a grey image and separates those that touch.
 
 A convolutional network gives two answers for each pixel: is it cell, and is it contact between two cells? Pixels that
-are cell and not contact form the objects. What is still merged is cut along the short borders of a watershed, so that a cell with an inner edge is not halved. The results are objects that can be measured,
-filtered and exported like those of **IdentifyPrimaryObjects**. With seed objects, nuclei for instance, the module takes
-the place of **IdentifySecondaryObjects**: every seed gets one cell.
+are cell and not contact form the objects. What is still merged is cut along the short borders of a watershed, so that a
+cell with an inner edge is not halved. The results are objects that can be measured, filtered and exported like those of
+**IdentifyPrimaryObjects**. With seed objects, nuclei for instance, the module takes the place of
+**IdentifySecondaryObjects**: every seed gets one cell.
 
 |
 
@@ -177,7 +178,8 @@ Select the trained network:
 - *{OWN_FILE}*: a *.safetensors* file that DeepSplit's training wrote.
 
 A model brings its own pre-processing and thresholds. The size of your cells may be estimated from the image: see
-*Expected cell diameter*. Below the choice you see what the model was trained on, under which licence, and how large its cells were.
+*Expected cell diameter*. Below the choice you see what the model was trained on, under which licence, and how large its
+cells were.
 """,
         )
         self.weights_directory = Folder(
@@ -253,8 +255,8 @@ own value, which its page above tells: the 0.5 here is that of no model.
             doc="""\
 Enter a diameter in pixels: objects with a smaller area than a disc of this diameter are discarded. The others are the
 same as without the limit. The default, 0, takes the model's own limit, but at most half of the diameter of the image's
-typical object, unless even that is smaller than the model's limit (with seeds: no limit); 1 keeps every object. **MeasureObjectNeighbors** does not count what is discarded
-here as neighbours.
+typical object, unless even that is smaller than the model's limit (with seeds: no limit); 1 keeps every object.
+**MeasureObjectNeighbors** does not count what is discarded here as neighbours.
 """,
         )
         self.discard_border = Binary(
@@ -311,7 +313,7 @@ A device that is selected and missing stops the run; another one is never used i
             "Try the model on the device",
             "Test",
             self.on_test,
-            doc="Press the button to see on which device the model runs, in which number format, and how long it takes.",
+            doc="Press the button to see on which device the model runs, in which number format, and how fast.",
         )
         self.use_seeds = Binary(
             "Use seed objects?",

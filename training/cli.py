@@ -377,7 +377,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output", type=Path, required=True, help="folder for images/ and labels/")
     command.add_argument("--number", type=int, required=True, help="how many images")
     command.add_argument("--seed", type=int, default=0, help="another one draws others (default: %(default)s)")
-    command.add_argument("--diameter", type=float, default=40, help="typical diameter of a cell in pixels (default: %(default)s)")
+    command.add_argument(
+        "--diameter", type=float, default=40, help="typical diameter of a cell in pixels (default: %(default)s)"
+    )
     command.add_argument("--size", type=int, default=512, help="side of an image in pixels (default: %(default)s)")
     command.add_argument(
         "--empty", action="store_true", help="fields without a cell, from which a model learns to find none"
