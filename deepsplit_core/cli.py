@@ -16,8 +16,8 @@ from typing import Sequence
 import numpy as np
 
 from . import __version__
-from .images import IMAGE_SUFFIXES, read_image, to_grey, write_labels, write_png
-from .preprocessing import check_image
+from .images import IMAGE_SUFFIXES, read_image, write_labels, write_png
+from .preprocessing import check_image, to_grey
 from .weights import bundled_models, find, read_card
 
 
@@ -210,7 +210,7 @@ def _listed(paths: Sequence[Path]) -> list[Path]:
             found = sorted(filter(_is_image, path.iterdir()))
             found = [file for file in found if not file.stem.endswith(("_labels", "_overlay"))]
         elif not path.exists() and glob.has_magic(str(path)):
-            found = sorted(map(Path, glob.glob(str(path))))
+            found = sorted(file for file in map(Path, glob.glob(str(path))) if not file.is_dir())
         if not found:
             raise ValueError(f"{path}: there are no images ({' '.join(IMAGE_SUFFIXES)}): give other files or folders.")
         images += found
@@ -283,7 +283,8 @@ def _label_images(folder: Path) -> dict[str, Path]:
 
 def _is_image(path: Path) -> bool:
     """Say whether a file of a folder is an image, by its name. Hidden ones are not: macOS leaves ``._NAME`` behind."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    is_named_so = path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    return is_named_so and not path.is_dir()
 
 
 def _image_name(path: Path) -> str:

@@ -56,7 +56,7 @@ def read_image(path: PathLike, is_labels: bool = False) -> np.ndarray:
                 if file.mode == "P":
                     return np.asarray(file)
         return np.asarray(imageio.v2.imread(path))
-    except (MemoryError, _SeveralImagesError):
+    except (MemoryError, _UnreadableError):
         raise
     except PermissionError as error:
         raise PermissionError(f"{path} may not be read ({error.strerror}): change its permissions.") from error
@@ -71,33 +71,50 @@ def read_image(path: PathLike, is_labels: bool = False) -> np.ndarray:
         ) from error
 
 
-class _SeveralImagesError(ValueError):
-    """A file holds images that are no stack: to take the first of them would lose the others."""
+class _UnreadableError(ValueError):
+    """A file holds what is not read here, or images that are no stack: it need not be damaged."""
 
 
 def _read_tiff(path: Path) -> np.ndarray:
-    import imageio.v2
     import tifffile
+    from PIL import Image
 
-    with tifffile.TiffFile(path) as file:
+    # Alone: an OME-TIFF names the files of other channels and positions, which are images of their own.
+    with tifffile.TiffFile(path, _multifile=False) as file:
+        len(file.pages)  # finds a damaged chain of pages that leads back into itself, which `series` follows for ever
         found = [series for series in file.series if not series.keyframe.is_reduced] or file.series  # no thumbnails
         if len(found) > 1:
             shapes = ", ".join(str(series.shape) for series in found)
-            raise _SeveralImagesError(
+            raise _UnreadableError(
                 f"{path} holds {len(found)} images, of the shapes {shapes}, that are no stack: save each as a file of "
                 "its own."
             )
         series, is_0_white = found[0], found[0].keyframe.photometric == 0
         try:
             return np.asarray(series.asarray())
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
+        except (ValueError, NotImplementedError) as error:
+            if not any(words in str(error) for words in ("imagecodecs", "not supported")):
                 raise
-    # LZW and its like: Pillow brings decoders of its own.
-    with imageio.v2.get_reader(path, format="TIFF-PIL") as reader:
-        pages = [np.asarray(reader.get_data(page.index)) for page in series.pages]  # type: ignore[attr-defined]
-    image = pages[0] if len(pages) == 1 else np.stack(pages).reshape(series.shape)
-    return ~image if is_0_white and image.dtype == np.uint8 else image  # these it has turned round
+    # LZW and its like, and numbers of 4 or 12 bits: Pillow brings decoders of its own.
+    try:
+        with Image.open(path) as file:
+            pages = []
+            for page in series.pages:
+                file.seek(page.index)
+                pages.append(np.array(file))
+        image = pages[0] if len(pages) == 1 else np.stack(pages).reshape(series.shape)
+    except (MemoryError, Image.DecompressionBombError):
+        raise
+    except Exception as error:  # of any type, as the file may be damaged as well
+        raise _UnreadableError(
+            f"{path} is not read: its compression ({series.keyframe.compression.name}) or its type of numbers is not "
+            f"known here ({error}). Save it uncompressed, or compressed as zip."
+        ) from error
+    if is_0_white and image.dtype == np.uint8:  # these it has turned round
+        image = ~image
+    # It knows neither signed bytes nor unsigned numbers of 32 bits, and gives their bits as the type that it knows.
+    has_other_sign = {image.dtype.kind, series.dtype.kind} == {"i", "u"} and image.itemsize == series.dtype.itemsize
+    return image.view(series.dtype.newbyteorder("=")) if has_other_sign else image
 
 
 def write_labels(path: PathLike, labels: np.ndarray) -> None:
@@ -122,17 +139,11 @@ def write_png(path: PathLike, image: np.ndarray) -> None:
     with_replacement(path, lambda part: imageio.v2.imwrite(part, image, format="png"))
 
 
-def to_grey(image: np.ndarray) -> np.ndarray:
-    """Stretch a (Y, X) image for a person's eyes, from the 0.5th to the 99.5th percentile: (Y, X) uint8."""
-    values = image.astype(np.float32)
-    low, high = np.percentile(values, [0.5, 99.5])
-    return (255 * np.clip((values - low) / max(float(high - low), 1e-12), 0, 1)).astype(np.uint8)
-
-
 def with_replacement(path: PathLike, write: Callable[[Path], object]) -> None:
     """Call ``write(part)`` with a path beside `path`, then rename it, so that nobody sees a file half-written."""
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    # The end of a long name alone: with what is added, no file system would take it.
+    part = path.with_name(f".{path.name[-40:]}.{os.getpid()}.part{path.suffix}")
     try:
         write(part)
         os.replace(part, path)

@@ -33,6 +33,12 @@ def check_image(image: np.ndarray) -> np.ndarray:
         raise ValueError(f"The image is the text {str(image)[:80]!r}: read the file first (`skimage.io.imread`).")
     if image.dtype.kind not in "buif":
         raise ValueError(f"The image has values of type {image.dtype}, but integers, floats or bools are needed.")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        n_bad = int(np.count_nonzero(~np.isfinite(image)))
+        raise ValueError(
+            f"The image holds NaN or infinity in {n_bad} of {image.size} values, but finite grey values are needed: "
+            "replace them before segmenting, outside of a mask as well."
+        )
     is_colour = image.ndim == 3 and image.shape[-1] in _COLOUR_CHANNELS
     if is_colour and image.size and (image[..., 1:3] == image[..., :1]).all():
         image = image[..., 0]
@@ -48,12 +54,6 @@ def check_image(image: np.ndarray) -> np.ndarray:
         )
     if image.size == 0:
         raise ValueError(f"The image has no pixels (shape {image.shape}): choose another region or file.")
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        n_bad = int(np.count_nonzero(~np.isfinite(image)))
-        raise ValueError(
-            f"The image holds NaN or infinity in {n_bad} of {image.size} pixels, but finite grey values are needed: "
-            "replace them before segmenting, outside of a mask as well."
-        )
     return image
 
 
@@ -102,6 +102,13 @@ def preprocess(image: np.ndarray, config: PreprocessingConfig, mask: np.ndarray 
     image -= image.dtype.type(low)
     image /= span
     return np.clip(image, 0, 1, out=image).astype(np.float32, copy=False)
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """Stretch a (Y, X) image for a person's eyes, from the 0.5th to the 99.5th percentile: (Y, X) uint8."""
+    if is_constant(image):
+        return np.zeros(image.shape, np.uint8)
+    return (255 * preprocess(image, PreprocessingConfig("percentile", low=0.5, high=99.5))).astype(np.uint8)
 
 
 def _equalise(image: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -115,6 +115,8 @@ class Card:
         for name in ("name", "description", "known_failures"):
             if not isinstance(getattr(card, name), str):
                 raise ValueError(f"its entry {name!r} is {getattr(card, name)!r}, expected a text")
+        if not card.name.isprintable():  # CellProfiler cannot store every character
+            raise ValueError(f"its entry 'name' is {card.name!r}, expected printable characters")
         return card
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import find_boundaries
 
-from deepsplit_core.images import to_grey, write_png
+from deepsplit_core.images import write_png
+from deepsplit_core.preprocessing import to_grey
 
 from .annotations import Annotated, Annotation
 from .config import TrainConfig

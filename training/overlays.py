@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from skimage.segmentation import find_boundaries
 
-from deepsplit_core.images import to_grey
 from deepsplit_core.metrics import Overlap, overlap_of, without_ignored
 from deepsplit_core.outlines import border_pixels
+from deepsplit_core.preprocessing import to_grey
 
 from .validation import fullest_window
 

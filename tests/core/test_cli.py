@@ -51,6 +51,7 @@ def test_a_diameter_that_was_estimated_is_told(tmp_path, image, capsys):
 def test_a_folder_and_a_pattern_stand_for_their_images(tmp_path, image, wired_weights, capsys):
     tifffile.imwrite(tmp_path / "more.TIF", (TRUTH > 0).astype(np.uint16))
     (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "folder.tif").mkdir()
     (tmp_path / "._cells.tif").write_bytes(b"what macOS leaves on other file systems")
     assert segment([tmp_path / "*.[tT][iI][fF]"], tmp_path / "out", wired_weights) == 0
     assert "2 of 2 images" in capsys.readouterr().out

@@ -1,6 +1,9 @@
 """Image files: what is written is read, and what cannot be read is named."""
 
 import gc
+import struct
+import subprocess
+import sys
 
 import imageio.v2
 import numpy as np
@@ -81,6 +84,58 @@ def test_a_thumbnail_is_no_second_image(tmp_path, is_first):
     assert np.array_equal(read_image(tmp_path / "a.tif"), np.arange(30).reshape(5, 6))
 
 
+@pytest.mark.parametrize("has_companion", [True, False])
+def test_a_file_of_an_ome_tiff_set_is_its_own_image(tmp_path, has_companion):
+    """Micro-Manager and Bio-Formats write a file for each position or channel, and name all of them in each."""
+    data = "".join(
+        f'<TiffData FirstC="{c}" IFD="0" PlaneCount="1"><UUID FileName="c{c}.ome.tif">urn:uuid:{c}</UUID></TiffData>'
+        for c in range(2)
+    )
+    sizes = " ".join(f'Size{axis}="{n}"' for axis, n in zip("XYCZT", (6, 5, 2, 1, 1)))
+    pixels = f'<Pixels ID="P" DimensionOrder="XYCZT" Type="uint8" {sizes}>{data}'
+    for c in range(1 + has_companion):
+        text = f'<?xml version="1.0"?><OME UUID="urn:uuid:{c}"><Image ID="I">{pixels}</Pixels></Image></OME>'
+        image = np.full((5, 6), c + 1, np.uint8)
+        tifffile.imwrite(tmp_path / f"c{c}.ome.tif", image, description=text, metadata=None)
+    for c in range(1 + has_companion):
+        assert np.array_equal(read_image(tmp_path / f"c{c}.ome.tif"), np.full((5, 6), c + 1))
+
+
+@pytest.mark.parametrize(("dtype", "stored", "sample_format"), [(np.int8, np.uint8, 2), (np.uint32, np.int32, 1)])
+def test_types_that_pillow_does_not_know_keep_their_sign(tmp_path, dtype, stored, sample_format):
+    image = np.array([[0, 1, np.iinfo(dtype).max], [np.iinfo(dtype).min, 5, 6]], dtype)
+    Image.fromarray(image.view(stored)).save(tmp_path / "a.tif", compression="tiff_lzw", tiffinfo={339: 1})
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages[0].tags[339].overwrite(sample_format)
+    read = read_image(tmp_path / "a.tif")
+    assert read.dtype == dtype
+    assert np.array_equal(read, image)
+
+
+def test_what_no_decoder_here_knows_is_named(tmp_path):
+    Image.fromarray(np.zeros((4, 5), np.uint16)).save(tmp_path / "a.tif", compression="tiff_lzw", tiffinfo={339: 1})
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages[0].tags[339].overwrite(3)  # 16-bit floats
+    with pytest.raises(ValueError, match=r"a\.tif is not read: its compression \(LZW\).* Save it uncompressed"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_a_chain_of_pages_without_an_end_is_not_followed(tmp_path):
+    """Whoever does never comes back: so in a process of its own. Some versions of tifffile read what is before it."""
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.uint8), metadata=None)
+    raw = bytearray((tmp_path / "a.tif").read_bytes())
+    (first,) = struct.unpack_from("<I", raw, 4)
+    (n_tags,) = struct.unpack_from("<H", raw, first)
+    struct.pack_into("<I", raw, first + 2 + 12 * n_tags, len(raw))
+    raw += struct.pack("<HI", 0, len(raw))  # a page without tags, which is followed by itself
+    (tmp_path / "a.tif").write_bytes(raw)
+    code = "import sys; from deepsplit_core.images import read_image; read_image(sys.argv[1])"
+    result = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a.tif"], capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0 or "a.tif could not be read as an image: it is damaged" in result.stderr
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_values_are_as_stored_where_zero_is_white(tmp_path, dtype):
     """Labels may be stored so, and 0 has to stay their background."""
@@ -92,11 +147,12 @@ def test_values_are_as_stored_where_zero_is_white(tmp_path, dtype):
         assert np.array_equal(read_image(tmp_path / name), image), name
 
 
-def test_image_too_large_for_pillow_is_not_called_damaged(tmp_path, monkeypatch):
-    imageio.v2.imwrite(tmp_path / "a.png", np.zeros((30, 30), np.uint8))
+@pytest.mark.parametrize(("name", "compression"), [("a.png", None), ("a.tif", "tiff_lzw")])
+def test_image_too_large_for_pillow_is_not_called_damaged(tmp_path, monkeypatch, name, compression):
+    Image.fromarray(np.zeros((30, 30), np.uint8)).save(tmp_path / name, compression=compression)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
-    with pytest.raises(ValueError, match=r"a\.png is not read: so large an image has to be a TIFF"):
-        read_image(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=rf"{name} is not read: so large an image has to be a TIFF, uncompressed"):
+        read_image(tmp_path / name)
 
 
 def test_missing_file(tmp_path):
@@ -154,12 +210,18 @@ def test_interrupted_write_keeps_the_old_file(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_name_as_long_as_the_file_system_takes_is_written(tmp_path):
+    path = tmp_path / ("細" * 83 + ".tif")  # 253 bytes of the 255 that are usual
+    write_labels(path, np.ones((3, 4), np.int32))
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
 @pytest.mark.parametrize("error", [MemoryError, PermissionError])
 def test_what_is_no_fault_of_the_file_is_not_called_damage(tmp_path, monkeypatch, error):
     path = tmp_path / "a.tif"
     write_labels(path, np.ones((3, 4), np.int32))
 
-    def fail(_):
+    def fail(*_, **__):
         raise error("no")
 
     monkeypatch.setattr("tifffile.TiffFile", fail)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from skimage.exposure import equalize_hist
 
 from deepsplit_core.config import PreprocessingConfig
-from deepsplit_core.preprocessing import check_image, is_constant, preprocess
+from deepsplit_core.preprocessing import check_image, is_constant, preprocess, to_grey
 
 EQUALISE = PreprocessingConfig("equalise")
 PERCENTILE = PreprocessingConfig("percentile")
@@ -52,14 +52,27 @@ def test_a_grey_image_stored_as_a_colour_one_is_grey(n_channels):
         (np.zeros(5), "1 dimensions"),
         (np.float32(3), "0 dimensions"),
         (np.zeros((2, 0)), r"no pixels \(shape \(2, 0\)\)"),
-        (np.array([[1, np.nan], [2, 3]]), "NaN or infinity in 1 of 4 pixels"),
-        (np.array([[1, np.inf], [-np.inf, 3]]), "NaN or infinity in 2 of 4 pixels"),
+        (np.array([[1, np.nan], [2, 3]]), "NaN or infinity in 1 of 4 values"),
+        (np.full((2, 2, 3), np.nan), "NaN or infinity in 12 of 12 values"),
+        (np.array([[1, np.inf], [-np.inf, 3]]), "NaN or infinity in 2 of 4 values"),
     ],
 )
 def test_everything_else_is_refused_by_one_sentence(image, message):
     with pytest.raises(ValueError, match=message) as error:
         check_image(image)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("offset", "unit"), [(0, 1), (1e9, 1e-3), (0, 1e-30), (-(10**15), 1)])
+def test_a_person_sees_the_same_whatever_the_unit_and_the_offset(offset, unit):
+    image = np.arange(400).reshape(20, 20)
+    grey = to_grey(image * unit + offset)
+    assert (grey.dtype, grey.min(), grey.max()) == (np.uint8, 0, 255)
+    assert np.abs(grey.astype(int) - to_grey(image)).max() <= 1
+
+
+def test_a_person_sees_black_where_there_is_one_grey_value():
+    assert not to_grey(np.full((3, 4), 7)).any()
 
 
 def test_constant_images():

@@ -91,7 +91,7 @@ def test_constant_image_has_no_cells(wired_weights, value):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.full((4, 4), np.nan), "NaN or infinity in 16 of 16 pixels"),
+        (np.full((4, 4), np.nan), "NaN or infinity in 16 of 16 values"),
         (np.arange(48).reshape(4, 4, 3), "3 colour channels"),
         (np.zeros((5, 4, 6)), "3 dimensions"),
         (np.zeros((0, 4)), "no pixels"),

@@ -275,6 +275,7 @@ def test_file_of_a_later_version(tmp_path, content):
         ({"diameter": None}, "diameter"),
         ({"data": "CC0 images"}, "training images are no list"),
         ({"name": None}, "entry 'name' is None, expected a text"),
+        ({"name": "a\0b"}, "entry 'name' is 'a\\x00b', expected printable characters"),
         ({"splitting": {"seed_distance": float("inf")}}, "seed_distance is inf, but it must be a finite number"),
         ({"splitting": {"watershed": "no"}}, "watershed is 'no', but it must be true or false"),
         ({"network": {"n_levels": True}}, "n_levels is True, but it must be a whole number"),

@@ -269,8 +269,8 @@ def test_the_bundled_model_finds_drawn_nuclei(run_on):
     [
         (Image(np.eye(3, dtype=np.float32)[np.ones((20, 30), int)]), "3 colour channels .*ColorToGray"),
         (Image(np.zeros((4, 20, 30), np.float32), dimensions=3), "DNA is a volume .*Process as 3D.*in Metadata"),
-        (np.where(np.eye(20), np.nan, 0.5), "NaN or infinity in 20 of 400 pixels"),
-        (np.where(np.eye(20), np.inf, 0.5), "NaN or infinity in 20 of 400 pixels"),
+        (np.where(np.eye(20), np.nan, 0.5), "NaN or infinity in 20 of 400 values"),
+        (np.where(np.eye(20), np.inf, 0.5), "NaN or infinity in 20 of 400 values"),
     ],
     ids=["colour", "volume", "nan", "infinity"],
 )
