@@ -273,41 +273,38 @@ def _simulate(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    # Options of several commands.
+    data, settings, device = (argparse.ArgumentParser(add_help=False) for _ in range(3))
+    data.add_argument("--data", type=named_folder, nargs="+", required=True, help="folders with images/ and labels/")
+    settings.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="in place of the preset's value: batch=4"
+    )
+    device.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
 
-    command = commands.add_parser("prepare", help="check folders of annotated images, and write clean copies")
-    command.add_argument("--data", type=named_folder, nargs="+", required=True, help="folders with images/ and labels")
+    command = commands.add_parser(
+        "prepare", parents=[data], help="check folders of annotated images, and write clean copies"
+    )
     command.add_argument("--output", type=Path, help="write a copy of each folder in here, under its name")
     command.add_argument("--repair", action="store_true", help="mend the copy, and leave out what cannot be mended")
     command.add_argument("--strict", action="store_true", help="refuse doubtful labels too, not faults alone")
     command.set_defaults(run_command=_prepare)
 
-    command = commands.add_parser("inspect", help="draw cells, contact zone and weights over the images")
-    command.add_argument("--data", type=named_folder, nargs="+", required=True, help="folders with images/ and labels")
+    command = commands.add_parser(
+        "inspect", parents=[data, settings], help="draw cells, contact zone and weights over the images"
+    )
     command.add_argument("--output", type=Path, required=True, help="folder for the pictures, PNG")
     command.add_argument("--number", type=int, default=10, help="pictures of each folder (default: %(default)s)")
     command.add_argument(
         "--preset", default="standard", help="whose targets: a preset or TOML file (default: %(default)s)"
     )
-    command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="in place of the preset's value: batch=4"
-    )
     command.set_defaults(run_command=_inspect)
 
-    command = commands.add_parser("train", help="train a network on annotated images")
-    command.add_argument("--data", type=named_folder, nargs="+", required=True, help="folders with images/ and labels/")
+    command = commands.add_parser("train", parents=[data, settings, device], help="train a network on annotated images")
     command.add_argument("--output", type=Path, required=True, help="folder of the run")
     command.add_argument("--preset", default="standard", help="name of a preset, or a TOML file (default: %(default)s)")
     command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="in place of the preset's value: batch=4",
-    )
-    command.add_argument(
         "--start-from", default="", metavar="MODEL", help="a bundled model or a weights file to start from"
     )
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
     command.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
     command.set_defaults(run_command=_train)
 
@@ -332,11 +329,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run_command=_export)
 
-    command = commands.add_parser("evaluate", help="score a weights file on images of a run")
+    command = commands.add_parser("evaluate", parents=[device], help="score a weights file on images of a run")
     command.add_argument("run", type=Path, help="folder of the run, for its division of the images")
     command.add_argument("--model", required=True, help="name of a bundled model, or a weights file")
     command.add_argument("--part", choices=("train", "validation", "test"), default="test")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
     command.add_argument("--float32", action="store_true", help="as the card's scores are made, on the processor")
     command.set_defaults(run_command=_evaluate)
 
@@ -346,7 +342,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output", type=Path, help="the page (default: report.html in the run's folder)")
     command.set_defaults(run_command=_report)
 
-    command = commands.add_parser("reproduce", help="train and measure every system of the paper's Tables 1 and 2")
+    command = commands.add_parser(
+        "reproduce", parents=[settings, device], help="train and measure every system of the paper's Tables 1 and 2"
+    )
     command.add_argument("--data", type=Path, required=True, help=f"folder with the folders {', '.join(SETS)}")
     command.add_argument("--output", type=Path, required=True, help="folder for the runs; goes on with them")
     command.add_argument(
@@ -367,10 +365,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seeds", type=int, default=3, help="repetitions of everything (default: %(default)s)")
     command.add_argument("--side", type=int, default=512, help="images are brought to this size (default: %(default)s)")
     command.add_argument("--preset", default="reproduction", help="a preset or TOML file (default: %(default)s)")
-    command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="in place of the preset's value: batch=4"
-    )
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
     command.set_defaults(run_command=_reproduce)
 
     command = commands.add_parser("simulate", help="draw images of touching cells with their labels, to try things out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,6 +97,8 @@ class TrainConfig(Config):
             self._require(getattr(self, name) >= 1, name, "at least 1")
         multiple = self.network.multiple
         self._require(self.view > 0 and self.view % multiple == 0, "view", f"a multiple of {multiple}, above 0")
+        reach = math.ceil(3 * self.augmentation.blur)  # the blur mirrors so many pixels at the borders of a view
+        self._require(self.view > reach, "view", f"above {reach}, three times augmentation.blur")
         choices = {
             "schedule": ("cumulative", "simultaneous"),
             "optimiser": ("adam", "sgd", "momentum", "adagrad", "adadelta"),

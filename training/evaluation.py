@@ -154,7 +154,7 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
 }
 
 
-def tune(predicted: Sequence[Predicted], diameter: float, n_rounds: int = 2) -> tuple[SplittingConfig, float]:
+def tune(predicted: Sequence[Predicted], diameter: float) -> tuple[SplittingConfig, float]:
     """Choose thresholds and lengths on validation images, one setting after the other, twice.
 
     Parameters
@@ -182,7 +182,7 @@ def tune(predicted: Sequence[Predicted], diameter: float, n_rounds: int = 2) -> 
     )
     best = _mean_ap(predicted, chosen)
     least = {"seed_distance": 1.0}
-    for _ in range(n_rounds):
+    for _ in range(2):
         before = chosen
         for name, candidates in CANDIDATES.items():
             for candidate in candidates:

@@ -64,6 +64,8 @@ def parts_of(sample: Sample) -> tuple[Annotated, Targets]:
 def summary(annotated: Annotated, targets: Targets) -> str:
     """Say in numbers what the picture shows."""
     is_annotated = ~annotated.ignore
+    if not is_annotated.any():
+        return "nothing is annotated at the size at which the network sees it"
     shares = {
         "cell": targets.seg_mask[is_annotated],
         "contact": targets.separation_mask[is_annotated],

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 from drawing import discs, photograph
 
 from deepsplit_core.images import read_image
@@ -136,6 +137,16 @@ def test_targets_are_drawn_at_the_size_that_training_sees(data, preset, tmp_path
     (sample,) = load_samples(find_annotations(data)[3:4], config)
     assert sample.labels.shape != (48, 52)
     assert np.array_equal(read_image(tmp_path / "drawn" / "field3.png"), draw(*parts_of(sample)))
+
+
+def test_annotation_that_is_lost_at_the_size_that_training_sees_is_said(data, preset, tmp_path, capsys):
+    ignore = np.ones((48, 52), np.uint8)
+    ignore[0, 0] = 0
+    (data / "ignore").mkdir()
+    tifffile.imwrite(data / "ignore" / "field3.tif", ignore)
+    command = ["inspect", "--data", str(data), "--output", str(tmp_path), "--number", "1", "--preset", str(preset)]
+    assert main([*command, "--set", "preprocessing.shrink=2.0"]) == 0
+    assert "field3.png: nothing is annotated at the size" in capsys.readouterr().out
 
 
 def test_what_nobody_annotated_is_drawn_as_such(ignoring, config):

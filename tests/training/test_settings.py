@@ -59,6 +59,12 @@ def test_what_is_refused(preset, setting, message):
         read_config(str(preset), [setting])
 
 
+def test_a_blur_that_reaches_across_the_view_is_refused(preset):
+    settings = ["view=16", "augmentation.blur=8"]
+    with pytest.raises(ValueError, match=r"view is 16, but it must be above 24, three times augmentation\.blur"):
+        read_config(str(preset), settings)
+
+
 def test_what_is_refused_beside_trained_weights(preset):
     with pytest.raises(ValueError, match="network is 3, but it must be a table"):
         read_config(str(preset), ["network=3", "start_from=nuclei"])
