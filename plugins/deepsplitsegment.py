@@ -762,7 +762,7 @@ Select which Python runs the network. The result is what DeepSplit gives in that
             ["By watershed", str(found.n_cuts)] if seeds is None else ["Seeds, blue", str(seeds.n)],
             ["Model", prediction.card.name],
             ["Device", prediction.device],
-            ["Numbers", prediction.dtype],
+            ["Number format", prediction.dtype],
             ["Seconds", f"{prediction.seconds + found.seconds:.2f}"],
         ]
 

@@ -36,6 +36,7 @@ def step_through_deepsplit(cellprofiler, name, number=5):
     # Test mode begins at the first module after the four input modules.
     cellprofiler.press("F5", *["F6"] * (number - 4))
     shown = cellprofiler.wait_for_window(f"^DeepSplitSegment #{number}, image cycle #1", 90)
+    cellprofiler.xdotool("windowsize", "--sync", shown, 1150, 880)  # large enough to see outlines and cuts
     wait_for(
         "objects in the window of DeepSplitSegment",
         lambda: share_of_colour(cellprofiler.picture(shown, f"{name}_module")) > 0.005,

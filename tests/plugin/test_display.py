@@ -88,7 +88,7 @@ def test_the_table_counts_objects_discards_and_cuts(run_on):
     assert (table["Cuts, magenta"], table["By watershed"]) == ("1", "0")
     assert table["Diameter, median"] == "11.6 px"  # of 105 pixels each
     assert table["Model"] == "tiny"
-    assert (table["Device"], table["Numbers"]) in (("cpu", "float32"), ("cpu", "bfloat16"), ("cpu", "int8"))
+    assert (table["Device"], table["Number format"]) in (("cpu", "float32"), ("cpu", "bfloat16"), ("cpu", "int8"))
 
 
 def test_an_image_without_objects_is_shown_too(run_on):
