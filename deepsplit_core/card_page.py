@@ -9,7 +9,7 @@ from .weights import Card
 
 
 def card_page(card: Card) -> str:
-    """Tell what a model is for, what it was trained on, under which licence, its cells' size, and where it fails.
+    """Tell what a model is for, of which data it was made, under which licence, its cells' size, and where it fails.
 
     The page is simple enough for the HTML window of wx. Whatever the card says is shown as text.
     """
@@ -24,7 +24,7 @@ def card_page(card: Card) -> str:
             f"{own.separation_threshold:g}, longest cut {own.longest_cut:.1f} pixels, smallest object {smallest:.1f} "
             "pixels across",
         ),
-        ("Trained on", "; ".join(_data_set(entry) for entry in card.data) or "not recorded"),
+        ("Data", "; ".join(_data_set(entry) for entry in card.data) or "not recorded"),
         ("Known failures", card.known_failures or "not recorded"),
     ]
     return "<br>".join(f"<b>{title}:</b> {escape(text)}" for title, text in rows)

@@ -177,7 +177,7 @@ def _models(options: argparse.Namespace) -> int:
             f"{name}: {card.description}\n  sha256 {sha256}\n  cell diameter {card.diameter:g} px{estimated}; {network}"
         )
         for data in card.data:
-            print(f"  trained on {data['name']} ({data['licence']})")
+            print(f"  data {data['name']} ({data['licence']})")
         failures = f"known failures: {card.known_failures or 'not recorded'}"
         print(textwrap.fill(failures, 100, initial_indent="  ", subsequent_indent="    "))
     return 0

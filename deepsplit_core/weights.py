@@ -205,7 +205,7 @@ def read_card(path: Path) -> Card:
     except OSError as error:
         raise WeightsError(f"The weights file {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise WeightsError(f"{path} is not a usable DeepSplit weights file: {error}.") from error
+        raise WeightsError(f"{path} is not a usable DeepSplit weights file: {str(error).rstrip('.')}.") from error
 
 
 # CellProfiler asks a module for its settings many times at every change of a pipeline, and they show the card.

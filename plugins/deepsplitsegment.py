@@ -178,8 +178,8 @@ Select the trained network:
 - *{OWN_FILE}*: a *.safetensors* file that DeepSplit's training wrote.
 
 A model brings its own pre-processing and thresholds. The size of your cells may be estimated from the image: see
-*Expected cell diameter*. Below the choice you see what the model was trained on, under which licence, and how large its
-cells were.
+*Expected cell diameter*. Below the choice you see of which data the model was made, under which licence, and how large
+its cells were.
 """,
         )
         self.weights_directory = Folder(

@@ -225,13 +225,15 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from .export import check_output, export, read_about
+    from .export import check_output, doubts_about, export, read_about
     from .provenance import check_same_data
 
     about = read_about(options.about)
     check_output(options.output, options.about)
     parts = read_split(options.run)
     check_same_data(options.run / "config.json", parts)
+    for doubt in doubts_about(about["data"], parts):
+        print(f"warning: {options.about}: {doubt}", flush=True)
     export(options.run, parts, about, options.output, options.epoch, options.start_share)
 
 

@@ -193,6 +193,14 @@ def counted(data: Sequence[dict[str, Any]], parts: Mapping[str, Sequence[Annotat
     ]
 
 
+def doubts_about(data: Sequence[dict[str, Any]], parts: Mapping[str, Sequence[Annotation]]) -> list[str]:
+    """Say which data folders of the run no data set is named after, and which data sets have no licence."""
+    folders = sorted({annotation.name.split("/")[0] for chosen in parts.values() for annotation in chosen})
+    unnamed = [folder for folder in folders if not any(folder in str(entry.get("name")) for entry in data)]
+    doubts = [f"the run learned from {folder}, which no data set in it is named after" for folder in unnamed]
+    return doubts + [f"its data set {entry.get('name')} has no licence" for entry in data if not entry.get("licence")]
+
+
 def check_output(output: Path, about: Path) -> None:
     """Raise ValueError where the weights file and its card could not be written, before hours of choosing."""
     if output.suffix != ".safetensors" or not output.parent.is_dir():

@@ -35,5 +35,5 @@ def test_known_failures_are_told():
 
 def test_a_card_that_does_not_say_what_it_was_trained_on():
     page = card_page(card_of(random_network()))
-    assert "<b>Trained on:</b> not recorded" in page and "<b>Known failures:</b> not recorded" in page
+    assert "<b>Data:</b> not recorded" in page and "<b>Known failures:</b> not recorded" in page
     assert "without a name (licence not recorded)" in card_page(card_of(random_network(), data=[{}]))

@@ -21,7 +21,15 @@ from training.annotations import find_annotations, split_annotations
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.cli import main
 from training.dataset import load_samples
-from training.export import activation_statistics, counted, export, known_diameter, mixed_with_start, read_about
+from training.export import (
+    activation_statistics,
+    counted,
+    doubts_about,
+    export,
+    known_diameter,
+    mixed_with_start,
+    read_about,
+)
 from training.history import make_row
 from training.loop import train
 
@@ -259,6 +267,15 @@ def test_about_is_complete_or_refused(tmp_path):
     path.write_text("[]")
     with pytest.raises(ValueError, match=r"about\.json is no JSON object"):
         read_about(path)
+
+
+def test_data_that_about_does_not_tell_of(parts):
+    folder = parts["test"][0].name.split("/")[0]
+    assert doubts_about([{"name": f"{folder}, other", "licence": "CC0"}], parts) == []
+    assert doubts_about([{"name": "drwn"}], parts) == [
+        f"the run learned from {folder}, which no data set in it is named after",
+        "its data set drwn has no licence",
+    ]
 
 
 def test_about_that_is_not_there(tmp_path):
