@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deepsplit_core import bands
-from deepsplit_core.bands import areas_of, is_at_least, runs
+from deepsplit_core.bands import areas_of, is_at_least, runs, typical_area
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 3), (8, 3), (9, 100), (0, 5), (5, 0)])
@@ -23,6 +23,11 @@ def test_areas_add_up_over_bands(labels):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bands, "BAND_PIXELS", 10)
         assert areas_of(labels).tolist() == np.bincount(labels.ravel()).tolist()
+
+
+@pytest.mark.parametrize(("areas", "typical"), [([0, 30, 50, 40], 40), ([0, 1, 1, 2], 1), ([7], 0), ([7, 0], 0)])
+def test_the_typical_cell_holds_the_middle_pixel_whatever_the_order(areas, typical):
+    assert typical_area(np.array(areas)) == typical
 
 
 def test_a_threshold_between_two_numbers_of_the_array_is_not_rounded():

@@ -1,6 +1,7 @@
 """Holes in cells, on drawn pictures with known answers, and beside a slower way to find them."""
 
 import numpy as np
+import pytest
 from drawing import picture
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,8 +38,9 @@ def test_hole_between_two_cells_stays():
     assert filled(labels, 100).tolist() == labels.tolist()
 
 
-def test_bay_at_the_border_of_the_image_stays():
-    bay = picture("11111 1...1 1...1")
+@pytest.mark.parametrize("n_quarters", range(4))
+def test_bay_at_any_border_of_the_image_stays(n_quarters):
+    bay = np.rot90(picture("11111 1...1 1...1"), n_quarters)
     assert filled(bay, 100).tolist() == bay.tolist()
 
 
@@ -56,17 +58,19 @@ def test_gap_around_an_enclosed_cell_stays():
     assert filled(labels, 100).tolist() == labels.tolist()
 
 
-def test_background_that_leaks_through_a_corner_is_no_hole():
-    # The gap in the middle meets the outside at two corners: background is connected by 8 neighbours, cells by 4.
+@pytest.mark.parametrize("n_quarters", range(4))
+def test_background_that_leaks_through_a_corner_is_no_hole(n_quarters):
+    # The gap in the middle meets the outside at one corner: background is connected by 8 neighbours, cells by 4.
     labels = picture(
         """
         .....
-        .11..
+        .111.
         1..1.
         1111.
         .....
         """
     )
+    labels = np.rot90(labels, n_quarters)
     assert filled(labels, 100).tolist() == labels.tolist()
 
 

@@ -58,11 +58,14 @@ def test_compressed_tiff(tmp_path, compression, dtype):
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
-def test_every_page_is_read(tmp_path, compression):
-    """Else the first plane of a stack would be taken for the image."""
-    pages = (np.arange(3 * 35).reshape(3, 5, 7) * 2).astype(np.uint8)
-    first, *others = map(Image.fromarray, pages)
-    first.save(tmp_path / "a.tif", save_all=True, append_images=others, compression=compression)
+@pytest.mark.parametrize("shape", [(3, 5, 7), (2, 3, 5, 7)])
+def test_every_page_is_read(tmp_path, compression, shape):
+    """Else the first plane of a stack would be taken for the image. ImageJ's has channels and planes."""
+    pages = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    first, *others = map(Image.fromarray, pages.reshape(-1, 5, 7))
+    text = "ImageJ=1.53\nimages=6\nchannels=3\nslices=2\nhyperstack=true\n" if len(shape) == 4 else "a stack"
+    settings = {"compression": compression, "tiffinfo": {270: text}}
+    first.save(tmp_path / "a.tif", save_all=True, append_images=others, **settings)
     assert np.array_equal(read_image(tmp_path / "a.tif"), pages)
 
 
@@ -75,13 +78,13 @@ def test_images_that_are_no_stack_are_refused_and_not_the_first_taken(tmp_path, 
         read_image(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("is_first", [False, True])
-def test_a_thumbnail_is_no_second_image(tmp_path, is_first):
-    image, small = (np.arange(30, dtype=np.uint8).reshape(5, 6), 0), (np.zeros((2, 3), np.uint8), 1)
+@pytest.mark.parametrize("kinds", [(0, 1), (1, 0), (1,)])
+def test_a_thumbnail_is_no_second_image_and_alone_the_first(tmp_path, kinds):
+    images = np.arange(30, dtype=np.uint8).reshape(5, 6), np.zeros((2, 3), np.uint8)
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
-        for pixels, subfiletype in (small, image) if is_first else (image, small):
-            file.write(pixels, subfiletype=subfiletype)
-    assert np.array_equal(read_image(tmp_path / "a.tif"), np.arange(30).reshape(5, 6))
+        for kind in kinds:
+            file.write(images[kind], subfiletype=kind)
+    assert np.array_equal(read_image(tmp_path / "a.tif"), images[min(kinds)])
 
 
 @pytest.mark.parametrize("has_companion", [True, False])
@@ -155,9 +158,11 @@ def test_image_too_large_for_pillow_is_not_called_damaged(tmp_path, monkeypatch,
         read_image(tmp_path / name)
 
 
-def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"There is no image file .*gone\.tif"):
-        read_image(tmp_path / "gone.tif")
+@pytest.mark.parametrize("name", ["gone", "folder"])
+def test_missing_file(tmp_path, name):
+    (tmp_path / "folder.tif").mkdir()
+    with pytest.raises(FileNotFoundError, match=rf"There is no image file .*{name}\.tif"):
+        read_image(tmp_path / f"{name}.tif")
 
 
 def test_other_kinds_of_files(tmp_path):
@@ -184,6 +189,7 @@ def test_labels_come_back_whatever_their_number(tmp_path, n):
     read = read_image(tmp_path / "l.tif")
     assert np.array_equal(read, labels)
     assert read.dtype == (np.uint16 if n <= 65535 else np.int32)
+    assert (tmp_path / "l.tif").stat().st_size < read.nbytes
 
 
 def test_overlay_comes_back(tmp_path):
@@ -208,6 +214,14 @@ def test_interrupted_write_keeps_the_old_file(tmp_path):
         with_replacement(tmp_path / "a.tif", lambda part: part.write_bytes(b"new") / 0)
     assert (tmp_path / "a.tif").read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_write_that_fails_says_what_would_do(tmp_path):
+    def full(part):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=r"a\.tif could not be written \(No space left on device\): choose a folder"):
+        with_replacement(tmp_path / "a.tif", full)
 
 
 def test_a_name_as_long_as_the_file_system_takes_is_written(tmp_path):

@@ -1,6 +1,7 @@
 """The network runs again only where its answer could differ."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from networks import random_network, write_weights
 from deepsplit_core import LastPrediction, SegmentConfig, WeightsError, predict
 
 IMAGE = np.linspace(0, 1, 600, dtype=np.float32).reshape(20, 30)
+MASK = IMAGE < 0.9
 
 
 @pytest.fixture
@@ -46,30 +48,31 @@ def test_splitting_settings_run_no_network(runs, config, change):
     assert len(taken) == 1
 
 
-def test_what_the_network_sees_runs_it_again(runs, config, tmp_path):
-    counting, taken = runs
-    last = LastPrediction()
-    other = IMAGE.copy()
-    other[3, 4] += 1e-6
-    mask = IMAGE < 0.9
-    wider = dataclasses.replace(config, diameter=20.0)
-    named = dataclasses.replace(config, device="auto")
-    weights = write_weights(tmp_path / "other.safetensors", random_network(seed=1))
-    retrained = dataclasses.replace(config, model=str(weights))
-    calls = [
-        (IMAGE, config, None),
-        (other, config, None),
-        (IMAGE, config, mask),
-        (IMAGE, config, ~mask),
-        (IMAGE.reshape(30, 20), config, None),
-        (IMAGE, wider, None),
-        (IMAGE, named, None),
-        (IMAGE, retrained, None),
-    ]
-    for n, call in enumerate(calls, start=1):
-        last.predict(counting, *call)
-        last.predict(counting, *call)
-        assert len(taken) == n
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image": IMAGE.reshape(30, 20)},
+        {"image": IMAGE.view(np.int32)},
+        {"image": IMAGE + np.float32(1e-6) * (IMAGE == IMAGE[3, 4])},
+        {"mask": None},
+        {"mask": ~MASK},
+        {"diameter": 20.0},
+        {"device": "auto"},
+        {"where": "an engine"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_each_thing_that_the_network_sees_runs_it_again(config, change):
+    last, numbers = LastPrediction(), itertools.count(1)
+
+    def ask(image=IMAGE, mask=MASK, where=None, **settings):
+        return last.predict(lambda *_: next(numbers), image, dataclasses.replace(config, **settings), mask, where)
+
+    assert (ask(), ask(), ask(**change), ask(**change), ask()) == (1, 1, 2, 2, 3)
+
+
+def test_the_network_is_given_what_was_asked_for(config):
+    assert LastPrediction().predict(lambda *asked: asked, IMAGE, config, MASK) == (IMAGE, config, MASK)
 
 
 def test_a_file_that_was_replaced_is_another_model(runs, config):

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from drawing import picture
 
-from deepsplit_core import Prediction, Seeds, SegmentConfig, measure_cells, predict, read_card, split_prediction
+from deepsplit_core import (
+    Prediction,
+    Seeds,
+    SegmentConfig,
+    centres,
+    measure_cells,
+    predict,
+    read_card,
+    split_prediction,
+)
 
 DRAWN = picture(
     """
@@ -39,6 +48,7 @@ def test_contact_and_cuts_of_drawn_cells(tiny_weights):
 def test_a_cut_on_a_slant_has_its_true_length(tiny_weights):
     measured = measure_cells(found_in(picture("1111112 1111222 1122222"), tiny_weights))
     assert measured.cut_length == pytest.approx([5, 5])
+    assert measured.contact_share == pytest.approx([7 / 18, 7 / 16])  # in pixel sides, as the outline is
 
 
 def test_the_border_of_the_image_and_of_the_mask_is_touched(tiny_weights):
@@ -56,11 +66,13 @@ def test_the_probability_is_averaged_over_the_cell(tiny_weights):
 
 
 def test_cells_that_were_discarded_are_still_in_contact(tiny_weights):
-    found = found_in(DRAWN, tiny_weights, largest_cell=11)  # cells 1 and 2 have 12 pixels
+    mask = np.ones(DRAWN.shape, bool)
+    found = found_in(DRAWN, tiny_weights, mask, largest_cell=11)  # cells 1 and 2 have 12 pixels
     assert found.labels.max() == 2
     measured = measure_cells(found)
     assert measured.contact_share == pytest.approx([3 / 10, 0])
     assert measured.cut_length == pytest.approx([3, 0])
+    assert measured.touches_border.tolist() == [1, 1]
 
 
 def test_contact_is_measured_across_the_gap(wired_weights):
@@ -78,6 +90,12 @@ def test_contact_is_measured_across_the_gap(wired_weights):
         assert measured.cut_length.tolist() == [10, 10]
         shares.append(measured.contact_share.tolist())
     assert shares[0] == shares[1]
+
+
+def test_centres_are_the_means_of_the_pixels():
+    labels = picture("113.. 11..3 .2222")
+    expected = [[np.nonzero(labels == n)[axis].mean() for axis in (0, 1)] for n in (1, 2, 3)]
+    assert centres(labels).tolist() == expected
 
 
 def test_no_cells_no_values(tiny_weights):

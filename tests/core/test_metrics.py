@@ -199,6 +199,14 @@ def test_cells_are_compared_outside_of_the_ignored_pixels():
     assert evaluate(predicted, truth, ignored(0, 20, 10, 20)).common_pixels == 200
 
 
+def test_ignore_mask_may_be_of_numbers():
+    truth, predicted = picture("11.22 11.22"), picture("11.2. 11.2.")
+    ignore = 255 * picture("....1 ....1").astype(np.uint8)
+    scores = evaluate(predicted, truth, ignore)
+    assert scores == evaluate(predicted, truth, ignore > 0)
+    assert (scores.cds, scores.true_pixels) == (1, 6)
+
+
 def test_mask_without_ignored_pixels_changes_nothing():
     truth = discs((40, 80), [(12, 14, 9), (28, 20, 8), (14, 60, 10)])
     predicted = np.roll(truth, 3, axis=1)
@@ -266,6 +274,20 @@ def test_report_has_plain_names_and_numbers():
 def test_images_of_two_sizes_are_refused():
     with pytest.raises(ValueError, match=r"\(2, 3\), the truth \(3, 2\)"):
         evaluate(np.zeros((2, 3), int), np.zeros((3, 2), int))
+
+
+@pytest.mark.parametrize("shapes", [((2, 3, 4), (2, 3, 4)), ((3, 4), (2, 3, 4)), ((2, 3, 4), (3, 4)), ((5,), (5,))])
+def test_what_is_no_label_image_is_refused(shapes):
+    with pytest.raises(ValueError, match=r"label images \(Y, X\) are needed"):
+        evaluate(*(np.zeros(shape, int) for shape in shapes))
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan, np.inf])
+@pytest.mark.parametrize("name", ["prediction", "truth"])
+def test_values_that_are_no_whole_numbers_are_refused(value, name):
+    pair = [np.array([[0, value]]), np.array([[0.0, 1.0]])]
+    with pytest.raises(ValueError, match=f"The {name} holds float64 values that are no whole numbers"):
+        evaluate(*(pair if name == "prediction" else pair[::-1]))
 
 
 label_images = arrays(np.int32, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(0, 4))

@@ -34,9 +34,11 @@ def test_a_grey_image_stored_as_a_colour_one_is_grey(n_channels):
     stored = np.repeat(image[..., None], n_channels, axis=-1)
     stored[..., 3:] = 255
     assert np.array_equal(check_image(stored), image)
-    stored[2, 1, 1] += 1
-    with pytest.raises(ValueError, match=f"{n_channels} colour channels"):
-        check_image(stored)
+    for channel in range(3):
+        coloured = stored.copy()
+        coloured[2, 1, channel] += 1
+        with pytest.raises(ValueError, match=f"{n_channels} colour channels"):
+            check_image(coloured)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,11 @@ def test_a_person_sees_the_same_whatever_the_unit_and_the_offset(offset, unit):
     assert np.abs(grey.astype(int) - to_grey(image)).max() <= 1
 
 
+def test_a_person_sees_grey_values_between_their_percentiles():
+    grey = to_grey(np.arange(1001).reshape(7, 143)).ravel()
+    assert (grey[5], grey[500], grey[995]) == (0, 127, 255) and grey[10] > 0 and grey[990] < 255
+
+
 def test_a_person_sees_black_where_there_is_one_grey_value():
     assert not to_grey(np.full((3, 4), 7)).any()
 
@@ -91,8 +98,9 @@ def test_constant_inside_a_mask():
 
 
 @BOTH
-def test_output_is_float32_from_0_to_1(config):
-    result = preprocess(counts(), config)
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.uint32, np.int64, np.float16, np.float32, np.float64])
+def test_output_is_float32_from_0_to_1(config, dtype):
+    result = preprocess(counts().astype(dtype), config)
     assert (result.dtype, result.shape) == (np.float32, (40, 30))
     assert (result.min() >= 0) and (result.max() == 1)
 
@@ -121,10 +129,13 @@ def test_unit_does_not_matter(config, factor, offset):
 
 
 @BOTH
-@pytest.mark.parametrize("image", [np.array([[10**9, 10**9 + 1]]), np.array([[1.0, 1.0 + 1e-9]])])
-def test_narrow_range_is_not_lost(config, image):
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [*(((10**9, 10**9 + 1), dtype) for dtype in (np.int32, np.uint32, np.int64)), ((1.0, 1.0 + 1e-9), np.float64)],
+)
+def test_narrow_range_is_not_lost(config, values, dtype):
     """What differs in the caller's type is told apart, though float32 could not."""
-    assert preprocess(image, config).tolist() in ([[0, 1]], [[0.5, 1]])
+    assert preprocess(np.array([values], dtype), config).tolist() in ([[0, 1]], [[0.5, 1]])
 
 
 @BOTH
@@ -135,9 +146,10 @@ def test_order_of_grey_values_is_kept(config):
 
 @BOTH
 def test_two_values_stay_apart(config):
-    image = np.zeros((64, 64), bool)
-    image[3, 4] = True  # less than one in a thousand: both percentiles are 0
-    result = preprocess(image, config)
+    image = np.zeros((64, 64), np.uint8)
+    image[3, 4] = 1  # less than one in a thousand: both percentiles are 0
+    image[5, 6] = 200  # outside the mask
+    result = preprocess(image, config, image < 200)
     assert result[3, 4] == 1
     assert result[0, 0] < 1
 
@@ -168,6 +180,13 @@ def test_a_large_offset_changes_nothing(kind, offset, method):
     config = PreprocessingConfig(method)
     moved = (image.astype(np.uint64) + np.uint64(offset % 2**64)).astype(kind)
     assert np.array_equal(preprocess(moved, config), preprocess(image, config))
+
+
+@pytest.mark.parametrize(("method", "middle"), [("percentile", 0.5), ("equalise", 2 / 3)])
+def test_the_whole_range_of_int64_is_told_apart(method, middle):
+    image = np.array([[-(2**63), 0, 2**63 - 1]])
+    result = preprocess(image, PreprocessingConfig(method, low=0, high=100))
+    assert result[0, 1:] == pytest.approx([middle, 1])
 
 
 @pytest.mark.parametrize(("kind", "extreme"), [(np.float64, 1.5e308), (np.float32, 3e38)])

@@ -11,6 +11,8 @@ from deepsplit_core.inference import predict
 from deepsplit_core.quantisation import (
     NARROW,
     WIDE,
+    ZERO,
+    QuantisedAddition,
     QuantisedHead,
     _rounded,
     interleaved,
@@ -92,6 +94,17 @@ def test_weights_are_rounded_up_or_down_and_keep_the_sum_of_each_kernel():
     assert _rounded(torch.tensor([[[[0.6, 0.7]]], [[[-0.2, 1.4]]]])).tolist() == [[[[0, 1]]], [[[0, 1]]]]
 
 
+@needs_int8
+def test_a_convolution_keeps_the_sum_of_each_kernel():
+    """Eight weights of 0.4 of a step: rounded to nearest, each would be 0."""
+    codes = WIDE if devices.has_vnni() else NARROW
+    weights = torch.full((1, 1, 3, 3), 0.4 / codes.weight)
+    weights[0, 0, 1, 1] = 1
+    x = torch.full((1, 1, 8, 8), codes.activation, dtype=torch.uint8).to(memory_format=torch.channels_last)
+    head = QuantisedHead(weights, torch.zeros(1), codes, torch.ones(1), torch.zeros(1))
+    assert head(x)[0, 0, 4, 4].item() == pytest.approx(1 + 3 / codes.weight, abs=1e-4)
+
+
 def test_four_parts_put_together_are_the_convolution_of_what_is_up_sampled():
     generator = torch.Generator().manual_seed(0)
     below = torch.randint(0, 4, (2, 3, 5, 7), generator=generator).double()
@@ -124,6 +137,15 @@ def test_sums_from_below_that_the_bias_takes_back_widen_the_range():
 
 def test_narrow_codes_fit_into_16_bits():
     assert 2 * NARROW.activation * NARROW.weight < 2**15 <= 2 * (NARROW.activation + 1) * (NARROW.weight + 1)
+
+
+@needs_int8
+def test_narrow_codes_stay_narrow_where_sums_are_added():
+    """Also on a processor that would hold wider ones."""
+    ones = torch.ones(4)
+    addition = QuantisedAddition(torch.full((4, 4, 3, 3), 100.0), torch.zeros(4), NARROW, ones, ones)
+    x = torch.full((1, 4, 8, 8), NARROW.activation, dtype=torch.uint8).to(memory_format=torch.channels_last)
+    assert addition(x, torch.full_like(x, ZERO)).max() == NARROW.activation
 
 
 @needs_int8

@@ -30,10 +30,11 @@ def test_without_a_ridge_the_nearer_seed_gets_the_pixel():
     assert grown(seeds, seeds >= 0)[0, [3, 5]].tolist() == [1, 2]
 
 
-def test_the_cut_follows_the_separation_probability():
+@pytest.mark.parametrize("height", [0.3, 0.06])
+def test_the_cut_follows_the_separation_probability(height):
     seeds = picture("1.......2")
     separation = np.zeros((1, 9), np.float32)
-    separation[0, 6] = 0.3  # below any threshold, but the only ridge between two seeds
+    separation[0, 6] = height  # below any threshold, but the only ridge between two seeds
     assert grown(seeds, seeds >= 0, separation)[0, :6].tolist() == [1] * 6
     assert grown(seeds, seeds >= 0, separation)[0, 7:].tolist() == [2, 2]
 
@@ -128,10 +129,10 @@ def test_a_kept_seed_is_no_competitor_of_itself_where_it_was_shrunk():
     assert (n, labels.tolist()) == (1, picture("...... .1....").tolist())
 
 
-def test_numbers_that_would_run_into_each_other_are_refused():
-    labels = np.array([[5, 0, 2**32 + 5]])
-    with pytest.raises(ValueError, match="The largest number of a seed is 4294967301"):
-        combine_seeds(labels, labels)
+@pytest.mark.parametrize(("kept", "found"), [(2**30, 0), (0, 2**30), (2**32 + 5, 2**32 + 5)])
+def test_numbers_that_would_run_into_each_other_are_refused(kept, found):
+    with pytest.raises(ValueError, match=f"The largest number of a seed is {max(kept, found)}"):
+        combine_seeds(np.array([[5, 0, kept]]), np.array([[5, 0, found]]))
 
 
 def test_a_mask_may_be_of_numbers():
@@ -141,10 +142,10 @@ def test_a_mask_may_be_of_numbers():
     assert np.array_equal(found > 0, combine_seeds(labels * 0, labels, mask > 0).labels > 0)
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16])
-def test_narrow_label_types_do_not_overflow(dtype):
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int64])
+def test_labels_of_any_type_become_int32(dtype):
     kept = np.arange(101)[None].astype(dtype)
     all_seeds = np.concatenate([kept, kept])[:, ::-1]
     labels, n = combine_seeds(np.concatenate([kept * 0, kept]), all_seeds)
-    assert n == 100
-    assert labels.min() == 0
+    assert (n, labels.dtype) == (100, np.int32)
+    assert labels.min() == 0  # narrow types do not overflow

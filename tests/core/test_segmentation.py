@@ -195,11 +195,29 @@ def test_a_smallest_cell_leaves_all_others_as_they_are(wired_weights, contact_to
         assert np.array_equal(after, before[is_kept])
 
 
-def test_the_largest_cell_is_a_limit_that_is_still_kept(wired_weights):
+def test_the_largest_and_the_smallest_cell_are_limits_that_are_still_kept(wired_weights):
     truth, image = drawn_sizes()
-    area = int((truth == 1).sum())
-    assert run(image, wired_weights, watershed=False, largest_cell=area).labels.max() == 4
-    assert run(image, wired_weights, watershed=False, largest_cell=area - 1).labels.max() == 3
+    _, large, middle, *_ = np.bincount(truth.ravel()).tolist()
+    assert run(image, wired_weights, watershed=False, largest_cell=large).labels.max() == 4
+    assert run(image, wired_weights, watershed=False, largest_cell=large - 1).labels.max() == 3
+    assert run(image, wired_weights, watershed=False, smallest_cell=middle).labels.max() == 2
+    assert run(image, wired_weights, watershed=False, smallest_cell=middle + 1).labels.max() == 1
+
+
+def test_what_is_too_small_for_the_model_and_for_the_user_stays_apart(wired_weights):
+    image = np.zeros((40, 60), np.float32)
+    image[1, 5:7] = image[2, 40:42] = image[5:25, 5:25] = image[9:13, 40:44] = 1  # specks, a cell, one of 16 pixels
+    image[30, 54:56] = 1  # a speck outside the mask
+    mask = np.indices(image.shape)[1] < 50
+    found = run(image, wired_weights, mask, smallest_cell=50)
+    assert (found.labels.max(), found.small_removed_labels.max(), found.all_labels.max()) == (1, 1, 4)
+
+
+def test_background_is_not_small_however_little_there_is(wired_weights):
+    image = np.ones((20, 20), np.float32)
+    image[:2, :2] = 0
+    image[0, 0] = 1  # a speck
+    assert np.argwhere(run(image, wired_weights, smallest_cell=50).small).tolist() == [[0, 0]]
 
 
 def test_a_mask_may_hold_numbers(wired_weights):
@@ -214,6 +232,7 @@ def test_cells_at_the_border_of_the_mask_are_discarded_if_so_asked(wired_weights
     mask = np.ones(truth.shape, bool)
     mask[:, 62:] = False  # through the middle cell, beside the tiny one
     assert run(image, wired_weights, mask, watershed=False, smallest_cell=1).labels.max() == 4
+    assert run(image, wired_weights, watershed=False, smallest_cell=1, discard_mask_border=True).labels.max() == 4
     found = run(image, wired_weights, mask, watershed=False, smallest_cell=1, discard_mask_border=True)
     assert as_sets(found.labels) == as_sets(np.where(np.isin(truth, (1, 4)), truth, 0))
     found = run(image, wired_weights, mask, watershed=False, smallest_cell=1, discard_border=True)
@@ -223,15 +242,16 @@ def test_cells_at_the_border_of_the_mask_are_discarded_if_so_asked(wired_weights
 def test_a_largest_cell_below_the_smallest_is_refused():
     with pytest.raises(ValueError, match=r"largest_cell is 10, but it must be at least the smallest cell \(20\)"):
         SegmentConfig(smallest_cell=20, largest_cell=10)
+    assert SegmentConfig(smallest_cell=20, largest_cell=20).largest_cell == 20
 
 
 # Seeds
 
 
-def seeded(weights, seeds, n=None, image=None, **settings):
+def seeded(weights, seeds, n=None, image=None, mask=None, **settings):
     config = SegmentConfig(model=str(weights), device="cpu", **settings)
     image = drawn(PAIR) if image is None else image
-    return split_prediction(predict(image, config), config, Seeds(seeds, int(seeds.max()) if n is None else n))
+    return split_prediction(predict(image, config, mask), config, Seeds(seeds, int(seeds.max()) if n is None else n))
 
 
 def test_cells_have_the_numbers_of_their_seeds(wired_weights):
@@ -269,15 +289,14 @@ def test_the_models_smallest_cell_does_not_drop_a_seed_and_the_users_does(wired_
     assert (found.labels.max(), found.small_removed_labels.max(), found.all_labels.max()) == (0, 0, 1)
 
 
-def test_a_seed_outside_the_mask_has_no_cell(wired_weights):
-    seeds = np.zeros(PAIR.shape, np.int32)
-    seeds[20, 18], seeds[20, 40] = 1, 2
-    mask = np.ones(PAIR.shape, bool)
-    mask[:, :35] = False
-    config = SegmentConfig(model=str(wired_weights), device="cpu")
-    found = split_prediction(predict(drawn(PAIR), config, mask), config, Seeds(seeds, 2))
-    assert found.seeds.tolist() == [2]
-    assert not found.labels[~mask].any()
+def test_a_seed_outside_the_mask_has_no_cell_and_no_cut(wired_weights):
+    """Three touching seeds in a row, the first one outside."""
+    truth = discs((40, 80), [(20, x, 12) for x in (18, 40, 62)])
+    mask = np.indices(truth.shape)[1] >= 35
+    found = seeded(wired_weights, truth, image=drawn(truth), mask=mask)
+    assert (found.n_cuts, found.seeds.tolist(), found.numbers.tolist()) == (1, [2, 3], [1, 2])
+    assert np.array_equal(found.labels, np.where(mask & (truth > 1), truth - 1, 0))
+    assert np.array_equal(found.touching, found.labels)
 
 
 def test_seeds_of_another_shape_are_refused(wired_weights):
@@ -334,7 +353,7 @@ def test_shrinking_leaves_a_pixel_at_least(wired_weights, shape):
     assert run(image, wired_weights, diameter=200).labels.shape == shape
 
 
-@pytest.mark.parametrize("diameter", [201, float("inf"), 1e9])
+@pytest.mark.parametrize("diameter", [1.9, 201, float("inf"), 1e9])
 def test_diameter_far_from_the_cards_is_refused(wired_weights, diameter):
     """An image is not enlarged until memory ends, nor shrunk to a single pixel."""
     with pytest.raises(ValueError, match="diameter"):
@@ -345,9 +364,10 @@ def test_diameter_far_from_the_cards_is_refused(wired_weights, diameter):
 
 
 def test_no_cells_outside_the_mask(wired_weights):
-    truth = discs((40, 80), [(20, 18, 12), (20, 60, 12)])
+    truth = discs((40, 100), [(20, 18, 12), (20, 60, 12), (20, 82, 12)])  # a pair in contact is outside
     mask = np.zeros(truth.shape, bool)
     mask[:, :40] = True
+    assert run(drawn(truth), wired_weights).prediction.probabilities[1, ~mask].any()
     result = run(drawn(truth), wired_weights, mask)
     assert as_sets(result.labels) == as_sets(np.where(truth == 1, 1, 0))
     assert not result.prediction.probabilities[:, ~mask].any()
@@ -538,6 +558,15 @@ def test_estimates_have_an_end(one_size, looks):
     image = np.zeros((500, 500), np.float32)
     image[20:480, 20:480] = 1
     assert run(image, one_size).prediction.scale == 4
+    dots = drawn(discs((60, 60), [(20, 20, 1), (40, 40, 1)]))  # of 2.5 pixels, to be seen at nearly five times that
+    assert run(dots, one_size).prediction.scale == 0.25
+
+
+def test_an_image_is_looked_at_three_times_at_most(one_size, looks, monkeypatch):
+    estimates = iter([2.0, 3.0, 3.5])
+    monkeypatch.setattr(segmentation, "estimated_scale", lambda *_: next(estimates))
+    assert run(drawn(PAIR), one_size).prediction.scale == 3
+    assert len(looks) == 3
 
 
 def test_a_large_image_is_seen_as_a_whole_once(one_size, looks, monkeypatch):

@@ -119,6 +119,26 @@ def test_the_distance_of_a_deep_segment_is_found_once(monkeypatch):
     assert sum(seen) < 20 * 200
 
 
+@pytest.mark.parametrize("shape", [(40, 1), (3, 400)])
+def test_an_image_narrower_than_a_block(shape):
+    labels = np.ones(shape, np.int32)
+    labels[0, 0] = 0
+    assert cut_short_borders(labels, SplittingConfig(seed_distance=30)) == 0
+
+
+def test_the_distance_around_a_band_is_that_of_the_whole_image():
+    labels = np.zeros((120, 40), np.int32)
+    labels[:, 5:35] = 1
+    labels[30:100:20, 20] = 0  # a hole in every twentieth row
+    whole = distance_inside(labels)
+    for start in range(0, 118, 2):
+        for reach in (4, 9):
+            rows, first = slice(start, start + 2), max(0, start - reach)
+            distance, core = short_borders._distance_around(labels, rows, reach, 0, lambda: whole)
+            around = slice(core.start - (start - first), core.stop + reach)
+            assert np.array_equal(distance[around], whole[first : start + 2 + reach])
+
+
 @pytest.mark.parametrize("block", [8, 50])
 def test_groups_change_no_cell(monkeypatch, block):
     pairs = [(24 + 60 * i, 24 + 70 * j + d, 11) for i in range(4) for j in range(3) for d in (0, 19)]
@@ -130,6 +150,15 @@ def test_groups_change_no_cell(monkeypatch, block):
     assert cut_short_borders(grouped, config) == 12
     assert np.unique(grouped).size == np.unique(whole).size == 25
     assert np.unique(np.stack([whole.ravel(), grouped.ravel()]), axis=1).shape[1] == 25  # the same cells
+
+
+def test_groups_whose_boxes_overlap(monkeypatch):
+    """Pairs on a slant beside each other: the box of each group holds pieces of the one before."""
+    monkeypatch.setattr(short_borders, "BLOCK", 8)
+    pairs = [(y + d, x + d, 11) for y, x in ((14, 14), (48, 14), (14, 48)) for d in (0, 14)]
+    labels = label_segments(discs((94, 94), pairs) > 0)
+    assert cut_short_borders(labels, SplittingConfig(longest_cut=16, seed_distance=6)) == 3
+    assert np.unique(labels).size == 7
 
 
 def test_a_seed_of_several_pixels_across_two_bands_is_one(monkeypatch):

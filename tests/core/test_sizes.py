@@ -30,7 +30,7 @@ def test_no_cell_has_no_diameter():
     assert typical_diameter(np.zeros((5, 5), np.int32)) == 0
 
 
-@pytest.mark.parametrize(("diameter", "scale"), [(8, 4.0), (16, 2.0), (30, 1.0), (36, 1.0), (64, 0.5)])
+@pytest.mark.parametrize(("diameter", "scale"), [(8, 4), (16, 2), (24, 4 / 3), (30, 1), (36, 1), (42, 0.76), (64, 0.5)])
 def test_scale_brings_cells_to_the_models_diameter_unless_they_are_near_it(diameter, scale):
     found = estimated_scale(perfect_probabilities(DISCS), SPLITTING, 1.0, diameter, is_one_size=True)
     assert found == pytest.approx(scale, rel=0.03)
@@ -50,9 +50,21 @@ def test_clumps_that_the_watershed_cuts_are_not_taken_for_large_cells():
     assert estimated_scale(probabilities, config, 1.0, 12, is_one_size=False) == 1.0
 
 
-def test_scale_stays_where_it_was_right():
-    """Cells of 32 pixels, seen by a model of 8 at a scale of 3.5."""
-    assert estimated_scale(perfect_probabilities(DISCS), SPLITTING, 3.5, 8, is_one_size=True) == 3.5
+@pytest.mark.parametrize(
+    ("diameter", "is_one_size", "scale", "expected"),
+    [(8, True, 3.5, 3.5), (8, False, 3.5, 3.5), (8, False, 1.8, 4), (64, False, 0.24, 0.5)],
+)
+def test_scale_stays_where_it_was_right_and_nowhere_else(diameter, is_one_size, scale, expected):
+    """Cells of 32 pixels, of which a model of many sizes sees well those of less than twice its own diameter."""
+    found = estimated_scale(perfect_probabilities(DISCS), SPLITTING, scale, diameter, is_one_size)
+    assert found == pytest.approx(expected, rel=0.03)
+
+
+def test_the_smallest_cell_follows_the_scale():
+    """A cell of 29 pixels, of which 45 would be the least at three times the scale."""
+    probabilities = perfect_probabilities(discs((40, 40), [(20, 20, 3)]))
+    assert estimated_scale(probabilities, SPLITTING, 1.0, 60, is_one_size=True) == pytest.approx(0.1, rel=0.03)
+    assert estimated_scale(probabilities, SPLITTING, 3.0, 60, is_one_size=True) == 3
 
 
 @pytest.mark.parametrize("is_one_size", [True, False])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from deepsplit_core import bands
 from deepsplit_core.config import SplittingConfig
 from deepsplit_core.outlines import borders
 from deepsplit_core.splitting import (
@@ -58,15 +59,18 @@ def test_pixels_that_touch_at_a_corner_are_apart():
     assert label_segments(picture("1. .1") > 0).tolist() == [[1, 0], [0, 2]]
 
 
-def test_cells_are_numbered_by_their_first_pixel_in_reading_order():
+@pytest.mark.parametrize("band_pixels", [1, 100])
+def test_cells_are_numbered_by_their_first_pixel_in_reading_order(monkeypatch, band_pixels):
+    monkeypatch.setattr(bands, "BAND_PIXELS", band_pixels)
     labels = picture(
         """
         ..7..
         4.7.2
-        4...2
+        4.7.2
+        ..7..
         """
     )
-    assert consecutive(labels).tolist() == picture("..1.. 2.1.3 2...3").tolist()
+    assert consecutive(labels).tolist() == picture("..1.. 2.1.3 2.1.3 ..1..").tolist()
 
 
 def test_labels_are_int32():
@@ -95,6 +99,16 @@ def test_holes_that_contact_or_specks_kept_open_are_filled(contact_to_cells):
     assert not found.small.any()
 
 
+@pytest.mark.parametrize("x", range(27, 32))
+def test_contact_that_was_filled_as_a_hole_moves_no_cut(x):
+    mask, config = discs((40, 60), [(20, 18, 12), (20, 40, 12)]) > 0, SplittingConfig(longest_cut=14)
+    dot = np.zeros(mask.shape, bool)
+    dot[20, x] = True
+    expected, found = split(probabilities_of(mask), config), split(probabilities_of(mask, dot), config)
+    assert expected.n_cuts == found.n_cuts == 1
+    assert np.array_equal(found.labels, expected.labels)
+
+
 # Small segments
 
 
@@ -116,6 +130,7 @@ SIZES = discs((60, 90), [(12, 12, 4), (12, 32, 4), (12, 52, 4), (12, 72, 2.3), (
         (30, 1, 4),  # the smallest cell alone counts
         (30, 0.1, 6),
         (10, 0.9, 5),  # it is no other limit
+        (49, 0.25, 5),  # as large as the typical cell, which is no dust
         (60, 0.25, 0),  # nothing but dust
     ],
 )
@@ -181,12 +196,13 @@ def test_thin_cell_is_not_cut_although_its_borders_are_short(degrees, width):
     assert (labels.max(), n_cuts) == (1, 0)
 
 
-@pytest.mark.parametrize(("neck", "n_cells"), [(0.45, 1), (0.55, 2)])
-def test_a_cut_is_a_neck_between_its_pieces(neck, n_cells):
-    # Two squares of 19 pixels, joined by a waist of 9: 0.47 of their width.
+@pytest.mark.parametrize(("width", "neck", "n_cells"), [(19, 0.45, 1), (19, 0.55, 2), (13, 0.65, 1), (13, 0.75, 2)])
+def test_a_cut_is_a_neck_of_the_narrower_piece(width, neck, n_cells):
+    # A square of 19 pixels and one of 19 or 13, joined by a waist of 9: 0.47 or 0.69 of the narrower one.
     mask = np.zeros((21, 43), bool)
-    mask[1:20, 1:20], mask[1:20, 23:42], mask[6:15, 20:23] = True, True, True
-    config = SplittingConfig(longest_cut=100, neck=neck, seed_distance=6)
+    mask[1:20, 1:20], mask[6:15, 20:23] = True, True
+    mask[10 - width // 2 : 11 + width // 2, 23 : 23 + width] = True
+    config = SplittingConfig(longest_cut=100, neck=neck, seed_distance=5)
     assert split(probabilities_of(mask), config).labels.max() == n_cells
 
 
@@ -274,6 +290,12 @@ def test_contact_that_reaches_no_cell_stays_background():
     free = np.zeros(labels.shape, bool)
     free[0, 4:6] = True
     assert give_back(labels, free).tolist() == labels.tolist()
+
+
+def test_giving_back_takes_no_pixel_from_a_cell():
+    everywhere = np.ones((1, 5), bool)
+    assert give_back(picture("221.1"), everywhere).tolist() == picture("22111").tolist()
+    assert everywhere.all()  # the caller's array is not modified
 
 
 def test_contact_without_cells_gives_none():

@@ -104,6 +104,12 @@ def test_card_and_tensors_come_back(tmp_path):
         assert torch.equal(build_network(path, card, tensors)(image), network(image))
 
 
+def test_tensors_in_any_layout_are_written(tmp_path):
+    network = random_network().to(memory_format=torch.channels_last)
+    path = write_weights(tmp_path / "w.safetensors", network)
+    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in read(path)[1].items())
+
+
 @pytest.mark.parametrize("architecture", ["unet", "deepsplit", "branch_net", "double_unet"])
 def test_every_architecture_is_rebuilt_from_its_file_alone(tmp_path, architecture):
     config = ModelConfig(architecture, base_width=2, n_levels=3)
@@ -238,7 +244,7 @@ def test_safetensors_of_another_program(tmp_path):
     assert "without DeepSplit's card" in refusal(path)
 
 
-@pytest.mark.parametrize("card", [5, None, [], {}, "", "text", "[]", "5"], ids=repr)
+@pytest.mark.parametrize("card", [5, None, [], {}, "", "text", "[]", "5", "[" * 100_000], ids=lambda c: repr(c)[:9])
 def test_card_that_is_no_object(tmp_path, card):
     path = tmp_path / "card.safetensors"
     path.write_bytes(with_header({"__metadata__": {"deepsplit": card}}))
@@ -260,6 +266,7 @@ def test_file_of_a_later_version(tmp_path, content):
         ({"network": ...}, "network"),
         ({"diameter": ...}, "diameter"),
         ({"format_version": ...}, "version None"),
+        ({"format_version": 0}, "version 0"),
         ({"extra": 1}, "unknown entries ['extra']"),
         ({"network": {"architecture": "resnet"}}, "architecture"),
         ({"network": {"depth": 3}}, "depth"),
@@ -269,12 +276,16 @@ def test_file_of_a_later_version(tmp_path, content):
         ({"preprocessing": {"method": "magic"}}, "method"),
         ({"splitting": {"segmentation_threshold": 2}}, "segmentation_threshold"),
         ({"diameter": 0}, "diameter"),
+        ({"diameter": 0.9}, "diameter is 0.9 pixels, expected 1 to 10,000"),
+        ({"diameter": 10_001}, "diameter is 10001 pixels"),
+        ({"preprocessing": {"diameter": 30.0}}, "it sees cells at 30.0 pixels, but its cell diameter is 20.0"),
         ({"diameter": -3}, "diameter"),
         ({"diameter": float("nan")}, "diameter"),
         ({"diameter": "20"}, "diameter"),
         ({"diameter": None}, "diameter"),
         ({"data": "CC0 images"}, "training images are no list"),
         ({"name": None}, "entry 'name' is None, expected a text"),
+        ({"description": None}, "entry 'description' is None, expected a text"),
         ({"name": "a\0b"}, "entry 'name' is 'a\\x00b', expected printable characters"),
         ({"splitting": {"seed_distance": float("inf")}}, "seed_distance is inf, but it must be a finite number"),
         ({"splitting": {"watershed": "no"}}, "watershed is 'no', but it must be true or false"),
@@ -288,6 +299,12 @@ def test_wrong_values_in_the_card(tmp_path, content, changes, reason):
     path = tmp_path / "card.safetensors"
     path.write_bytes(with_card(content, **changes))
     assert reason in refusal(path)
+
+
+def test_a_diameter_may_be_rounded_in_the_card(tmp_path, content):
+    path = tmp_path / "card.safetensors"
+    path.write_bytes(with_card(content, preprocessing={"diameter": 20.04}))
+    assert read_card(path).diameter == 20
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -339,9 +356,10 @@ def test_tensors_of_another_architecture(tmp_path, architecture):
     assert "do not fit the network of its card (deepsplit, width 2)" in refusal(path)
 
 
-def test_tensors_of_another_width_are_named(tmp_path):
+@pytest.mark.parametrize("shape", [(1, 5, 1, 1), (2, 1, 1, 1)])
+def test_tensors_of_another_shape_are_named(tmp_path, shape):
     network = random_network()
-    tensors = {**network.state_dict(), "segmentation_head.weight": torch.zeros(1, 5, 1, 1)}
+    tensors = {**network.state_dict(), "segmentation_head.weight": torch.zeros(shape)}
     write(tmp_path / "w.safetensors", card_of(network), tensors)
     assert "1 tensors do not fit" in refusal(tmp_path / "w.safetensors")
     assert "'segmentation_head.weight'" in refusal(tmp_path / "w.safetensors")
@@ -357,12 +375,13 @@ class Trap:
         return (open, (str(self.path), "w"))
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
 @pytest.mark.parametrize("save", [lambda o, p: p.write_bytes(pickle.dumps(o)), torch.save], ids=["pickle", "torch"])
 def test_pickle_is_never_executed(tmp_path, suffix, save):
     path = tmp_path / f"trap{suffix}"
     save({"network": Trap(tmp_path / "sprung")}, path)
-    refusal(path)
+    is_checkpoint = "it is a checkpoint; `python -m training export` makes a weights file" in refusal(path)
+    assert is_checkpoint == (suffix != ".safetensors")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -411,9 +430,12 @@ def test_one_model_for_each_content(bundle, tmp_path):
 
 
 def test_file_that_was_replaced_is_read_again(bundle, tmp_path):
-    path = write_weights(tmp_path / "w.safetensors", random_network())
+    path = write_weights(tmp_path / "w.safetensors", random_network(), card_of(None, name="one"))
+    os.utime(path, (1, 1))
     before = load_model(str(path), "cpu")
-    write_weights(path, random_network(seed=1))
+    assert read_card(str(path)).name == "one"
+    write_weights(path, random_network(seed=1), card_of(None, name="two"))  # of the same size
+    assert read_card(str(path)).name == "two"
     assert load_model(str(path), "cpu").sha256 != before.sha256
     assert load_model(str(path), "cpu").network is not before.network
 
