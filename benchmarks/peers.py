@@ -23,7 +23,7 @@ import torch
 from deepsplit_core.config import SegmentConfig
 from deepsplit_core.preprocessing import preprocess
 from deepsplit_core.segmentation import predict, split_prediction
-from deepsplit_core.weights import Model, build_network, find, load_model, read, read_card
+from deepsplit_core.weights import Model, build_network, load_model, path_of, read, read_card
 
 from .network import FLOATS, in_type
 from .timing import medians
@@ -39,7 +39,7 @@ def measure() -> dict[str, float]:
     if not PYTHON.exists():
         raise FileNotFoundError(f"{PYTHON} is missing: the head of {__file__} says how to make the peers' environment.")
     image = draw_image(SIDE)
-    weights = find("nuclei")
+    weights = path_of("nuclei")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "image.npy")
         np.save(path, preprocess(image, read_card(weights).preprocessing))

@@ -12,7 +12,7 @@ Importing this package loads neither torch nor scikit-image: they come when the 
 from .card_page import card_page
 from .clumps import Clumps, find_clumps
 from .config import ModelConfig, PreprocessingConfig, SegmentConfig, SplittingConfig, TilingConfig
-from .keeping import LastPrediction
+from .last_prediction import LastPrediction
 from .measurements import CellMeasurements, centres, measure_cells
 from .metrics import Scores, evaluate, evaluate_all
 from .outlines import border_pixels

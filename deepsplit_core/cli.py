@@ -18,7 +18,7 @@ import numpy as np
 from . import __version__
 from .images import IMAGE_SUFFIXES, read_image, write_labels, write_png
 from .preprocessing import check_image, to_grey
-from .weights import bundled_models, find, read_card
+from .weights import bundled_models, path_of, read_card
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -170,7 +170,7 @@ def _read_labels(path: Path) -> np.ndarray:
 
 def _models(options: argparse.Namespace) -> int:
     for name, sha256 in sorted(bundled_models().items()):
-        card = read_card(find(name))
+        card = read_card(path_of(name))
         network = f"{card.network.architecture}, width {card.network.base_width}"
         estimated = ", estimated in each image" if card.preprocessing.diameter else ""
         print(

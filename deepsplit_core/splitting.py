@@ -17,7 +17,7 @@ from .config import SplittingConfig
 from .holes import fill_holes
 from .outlines import borders
 from .seeding import grow_seeds
-from .short_borders import cut_short_borders
+from .watershed import cut_short_borders
 
 
 class Split(NamedTuple):

@@ -147,7 +147,7 @@ def bundled_models() -> dict[str, str]:
     return hashes
 
 
-def find(model: str) -> Path:
+def path_of(model: str) -> Path:
     """Return the path of a bundled model's file, or the path given.
 
     Raises
@@ -164,7 +164,7 @@ def find(model: str) -> Path:
     return path
 
 
-def fingerprint(model: str) -> str:
+def sha256_of(model: str) -> str:
     """Return the sha256 of a model's file, without torch.
 
     Raises
@@ -172,7 +172,7 @@ def fingerprint(model: str) -> str:
     WeightsError
         The file is missing or cannot be read, or a bundled file is not the one that was published.
     """
-    path = find(model)
+    path = path_of(model)
     try:
         status = path.stat()
         sha256 = _sha256(path, status.st_size, status.st_mtime_ns)
@@ -349,12 +349,12 @@ def load_model(model: str, device: str = "auto") -> Model:
         ) from error
 
     where = choose_device(device)
-    path, sha256 = find(model), fingerprint(model)
+    path, sha256 = path_of(model), sha256_of(model)
     with _lock:
         key = (sha256, str(where))
         if key not in _loaded:
             card, tensors = read(path)
-            if fingerprint(model) != sha256:
+            if sha256_of(model) != sha256:
                 raise WeightsError(f"The weights file {path} was replaced while it was read: try again.")
             network = build_network(path, card, tensors)
             if has_fast_int8(where) and any(is_statistic(name) for name in tensors):

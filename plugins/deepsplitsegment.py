@@ -579,7 +579,7 @@ Select which Python runs the network. The result is what DeepSplit gives in that
     def read_card(self):
         """Read what the model's file says of itself."""
         if self.model.value != OWN_FILE:
-            return deepsplit_core.read_card(deepsplit_core.weights.find(self.model.value))
+            return deepsplit_core.read_card(deepsplit_core.weights.path_of(self.model.value))
         if not self.weights_file.value:
             raise deepsplit_core.WeightsError("No weights file is selected: select one, or a bundled model.")
         return deepsplit_core.read_card(Path(self.weights_path()))

@@ -212,11 +212,11 @@ def _without_links(split: dict[str, list[str]]) -> dict[str, list[str]]:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from deepsplit_core.devices import describe
-    from deepsplit_core.weights import find, load_model, read
+    from deepsplit_core.weights import load_model, path_of, read
 
     from .evaluation import as_table, compare, predict_all, reference_model
 
-    path = find(options.model)
+    path = path_of(options.model)
     model = reference_model(path, *read(path)) if options.float32 else load_model(options.model, options.device)
     predicted = predict_all(model, read_split(options.run)[options.part])
     # The scores of the card and of the report are in float32; these are what this machine makes of the file.

@@ -17,7 +17,7 @@ from deepsplit_core.config import SplittingConfig
 from deepsplit_core.images import with_replacement
 from deepsplit_core.quantisation import is_statistic, observed
 from deepsplit_core.sizes import typical_diameter
-from deepsplit_core.weights import Card, Model, find, fingerprint, read, write
+from deepsplit_core.weights import Card, Model, path_of, read, sha256_of, write
 
 from .annotations import Annotation
 from .checkpoint import read_checkpoint
@@ -126,12 +126,12 @@ def known_diameter(labels: Sequence[np.ndarray]) -> float:
 
 def mixed_with_start(tensors: dict[str, Tensor], start_from: str, sha256: str, share: float) -> dict[str, Tensor]:
     """Mix weights with a share of those that the run started from, whose file has to be the same still."""
-    if not start_from or fingerprint(start_from) != sha256:
+    if not start_from or sha256_of(start_from) != sha256:
         raise ValueError(
             f"--start-share needs the weights that the run started from, but {start_from or 'it started from none'}"
             f"{' is another file now' if start_from else ''}: give that file back, or leave --start-share out."
         )
-    _, start = read(find(start_from))
+    _, start = read(path_of(start_from))
     if not set(tensors) <= set(start):
         raise ValueError(f"{start_from} has not all weights of the run: without one_pass nothing can be mixed.")
     return {

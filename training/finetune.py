@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deepsplit_core.architectures import UNet
 from deepsplit_core.quantisation import is_statistic
-from deepsplit_core.weights import build_network, find, read
+from deepsplit_core.weights import build_network, path_of, read
 
 from .config import TrainConfig
 
@@ -17,7 +17,7 @@ def load_start(network: UNet, config: TrainConfig) -> None:
     """
     if not config.start_from:
         return
-    path = find(config.start_from)
+    path = path_of(config.start_from)
     card, tensors = read(path)
     trained = build_network(path, card, tensors).state_dict()
     left_out = {name for name in trained if name.startswith("segmentation.") or is_statistic(name)}

@@ -25,7 +25,7 @@ from .copies import short_digest
 from .distributed import program
 
 
-def fingerprint(annotations: Sequence[Annotation]) -> str:
+def sha256_of_images(annotations: Sequence[Annotation]) -> str:
     """Return the sha256 over names and bytes of all files, in the order of the images' names.
 
     Each file counts as its image's name, its folder and its bytes. In place of the bytes, a folder with one mask for
@@ -77,8 +77,8 @@ def write_provenance(
         "command": f"{program()} {shlex.join(arguments)}",
         "seed": config.seed,
         "config": config.to_dict(),
-        "start_from_sha256": weights.fingerprint(config.start_from) if config.start_from else "",
-        "teacher_sha256": weights.fingerprint(config.teacher) if config.teacher else "",
+        "start_from_sha256": weights.sha256_of(config.start_from) if config.start_from else "",
+        "teacher_sha256": weights.sha256_of(config.teacher) if config.teacher else "",
         "data": _data(parts),
         "learned": " ".join(sorted(set().union(map(short_digest, parts["train"]), *learned_by(config).values()))),
         "versions": versions(),
@@ -94,7 +94,7 @@ def learned_by(config: TrainConfig) -> dict[str, set[str]]:
     Nothing of bundled models, whose images are other people's, or of files that do not tell it.
     """
     files = sorted({config.start_from, config.teacher} - {"", *weights.bundled_models()})
-    return {file: set(weights.read_card(weights.find(file)).training.get("learned", "").split()) for file in files}
+    return {file: set(weights.read_card(weights.path_of(file)).training.get("learned", "").split()) for file in files}
 
 
 def check_same_data(path: Path, parts: Mapping[str, Sequence[Annotation]]) -> None:
@@ -111,7 +111,7 @@ def check_same_data(path: Path, parts: Mapping[str, Sequence[Annotation]]) -> No
 
 def check_same_teacher(path: Path, config: TrainConfig) -> None:
     """Raise ValueError where the teacher's weights are not those that the run was started with."""
-    if config.teacher and json.loads(path.read_text(encoding="utf-8"))["teacher_sha256"] != weights.fingerprint(
+    if config.teacher and json.loads(path.read_text(encoding="utf-8"))["teacher_sha256"] != weights.sha256_of(
         config.teacher
     ):
         raise ValueError(
@@ -122,4 +122,4 @@ def check_same_teacher(path: Path, config: TrainConfig) -> None:
 
 def _data(parts: Mapping[str, Sequence[Annotation]]) -> dict[str, Any]:
     everything = [annotation for chosen in parts.values() for annotation in chosen]
-    return {"images": {part: len(chosen) for part, chosen in parts.items()}, "sha256": fingerprint(everything)}
+    return {"images": {part: len(chosen) for part, chosen in parts.items()}, "sha256": sha256_of_images(everything)}

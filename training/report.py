@@ -18,7 +18,7 @@ from deepsplit_core.config import SplittingConfig
 from deepsplit_core.images import with_replacement
 from deepsplit_core.metrics import Scores, evaluate
 from deepsplit_core.quantisation import is_statistic
-from deepsplit_core.weights import Card, Model, fingerprint, read
+from deepsplit_core.weights import Card, Model, read, sha256_of
 
 from .annotations import Annotation
 from .checkpoint import read_checkpoint
@@ -76,7 +76,7 @@ def write_report(run: Path, parts: Mapping[str, list[Annotation]], weights: Path
     """
     card, tensors = read(weights)
     check_origin(run, weights, card, tensors)
-    model = reference_model(weights, card, tensors)._replace(sha256=fingerprint(str(weights)))
+    model = reference_model(weights, card, tensors)._replace(sha256=sha256_of(str(weights)))
     predicted = predict_all(model, parts["test"])
     judged = [judge_image(a, p, card.splitting) for a, p in zip(parts["test"], predicted, strict=True)]
     values = page_values(run, parts, model, predicted, sorted(judged, key=quality))

@@ -30,7 +30,7 @@ from .dataset import cell_diameters, load_samples
 from .evaluation import Predicted, predict_all, score, tune
 from .folds import DIVISIONS, resized
 from .history import Row
-from .provenance import fingerprint, versions
+from .provenance import sha256_of_images, versions
 from .reproduction_page import read_results, write_page
 from .shared_stage import Fold, train_system
 from .systems import SYSTEMS
@@ -83,7 +83,7 @@ def reproduce(grid: Grid) -> None:
     """
     check_grid(grid)
     annotations = {name: resized(checked_annotations(grid.data / name), grid.side) for name in grid.sets}
-    origins = {name: {"side": grid.side, "sha256": fingerprint(annotations[name])} for name in grid.sets}
+    origins = {name: {"side": grid.side, "sha256": sha256_of_images(annotations[name])} for name in grid.sets}
     results = grid.page.with_suffix("")
     results.mkdir(parents=True, exist_ok=True)
     check_results(results, grid.config, origins)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepsplit_core.weights import find, read_card
+from deepsplit_core.weights import path_of, read_card
 
 from .config import TrainConfig
 
@@ -94,7 +94,7 @@ def take_from_card(values: dict[str, Any], asked: Mapping[str, Any]) -> dict[str
     """
     if not values.get("start_from"):
         return values
-    card = read_card(find(values["start_from"]))
+    card = read_card(path_of(values["start_from"]))
     # The second trunk of a file with two passes is a result; the network itself is what is trained on.
     parts = {"network": {**card.network.to_dict(), "passes": 1}, "preprocessing": card.preprocessing.to_dict()}
     for part, theirs in parts.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from deepsplit_core.weights import build_network, find, read
+from deepsplit_core.weights import build_network, path_of, read
 
 from .config import TrainConfig
 from .hardware import autocast, place, to_device
@@ -31,7 +31,7 @@ class Teacher:
     """
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        path = find(config.teacher)
+        path = path_of(config.teacher)
         card, tensors = read(path)
         if card.preprocessing != config.preprocessing:
             raise ValueError(

@@ -6,11 +6,11 @@ from networks import card_of, random_network
 
 from deepsplit_core import card_page, read_card
 from deepsplit_core.config import PreprocessingConfig
-from deepsplit_core.weights import find
+from deepsplit_core.weights import path_of
 
 
 def test_the_page_of_the_bundled_model():
-    page = card_page(read_card(find("nuclei")))
+    page = card_page(read_card(path_of("nuclei")))
     assert "<b>Model:</b> nuclei: Fluorescent nuclei" in page
     assert "<b>Cell diameter:</b> 25.1 pixels" in page
     assert "dsb2018 (licence CC0, 428 images); bbbc039 (licence CC0, 88 images)" in page

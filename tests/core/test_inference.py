@@ -11,7 +11,7 @@ from networks import random_network
 from deepsplit_core import inference
 from deepsplit_core.config import TilingConfig
 from deepsplit_core.inference import predict, resize
-from deepsplit_core.weights import build_network, find, read
+from deepsplit_core.weights import build_network, path_of, read
 
 CPU, FLOAT = torch.device("cpu"), torch.float32
 STEP = 2**-11  # between two float16 below 1
@@ -109,7 +109,7 @@ def test_image_is_not_modified():
 
 def test_default_halo_hides_the_seams_of_the_bundled_model():
     """The reach of five levels is wider than the halo: what is left of the difference is small."""
-    path = find("nuclei")
+    path = path_of("nuclei")
     network = build_network(path, *read(path))
     image = torch.nn.functional.avg_pool2d(torch.from_numpy(noise((1, 1, 400, 104))), 9, stride=1).numpy()[0, 0]
     image = np.clip((image - image.min()) / (image.max() - image.min()), 0, 1)

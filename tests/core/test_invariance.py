@@ -19,7 +19,7 @@ from deepsplit_core.metrics import evaluate_all
 from deepsplit_core.preprocessing import preprocess
 from deepsplit_core.quantisation import quantise
 from deepsplit_core.splitting import split
-from deepsplit_core.weights import build_network, find, load_model, read
+from deepsplit_core.weights import build_network, load_model, path_of, read
 from training.simulation import simulate
 
 SCENES = [simulate(seed, (300, 420), diameter=28) for seed in range(4)]
@@ -44,7 +44,7 @@ def labels_of(image, dtype=None, batch=1):
 @functools.lru_cache(maxsize=None)
 def network_of(dtype):
     """The bundled model's network, as `load_model` makes it where that number type is the fastest."""
-    path = find("nuclei")
+    path = path_of("nuclei")
     network = build_network(path, *read(path))
     if dtype == torch.int8:
         return quantise(network)

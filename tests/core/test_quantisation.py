@@ -21,7 +21,7 @@ from deepsplit_core.quantisation import (
     of_four_parts,
     quantise,
 )
-from deepsplit_core.weights import WeightsError, build_network, find, load_model, read, write
+from deepsplit_core.weights import WeightsError, build_network, load_model, path_of, read, write
 
 CPU = torch.device("cpu")
 needs_int8 = pytest.mark.skipif(not devices.has_fast_int8(CPU), reason="this processor has neither VNNI nor AVX2")
@@ -277,5 +277,5 @@ def test_statistics_that_cannot_be(weights, value, message):
 
 def test_the_bundled_models_have_statistics():
     for name in ("nuclei", "cells", "cells-phase"):
-        assert any(map(is_statistic, read(find(name))[1]))
+        assert any(map(is_statistic, read(path_of(name))[1]))
         assert (load_model(name, "cpu").dtype == torch.int8) == devices.has_fast_int8(CPU)

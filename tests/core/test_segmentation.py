@@ -440,7 +440,7 @@ def test_bundled_model_splits_touching_nuclei():
 def test_bundled_model_at_twice_the_size():
     circles, shape = grid_of_pairs(2, 2, radius=20, apart=36, spacing=96)
     truth = discs(shape, circles)
-    diameter = 2 * read_card(deepsplit_core.weights.find("nuclei")).diameter
+    diameter = 2 * read_card(deepsplit_core.weights.path_of("nuclei")).diameter
     labels = segment(photograph(truth, blur=2), device="cpu", diameter=diameter)
     assert evaluate(labels, truth).cds >= 0.85
 

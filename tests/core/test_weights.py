@@ -24,8 +24,8 @@ from deepsplit_core.weights import (
     WeightsError,
     build_network,
     bundled_models,
-    find,
     load_model,
+    path_of,
     read,
     read_card,
     write,
@@ -391,9 +391,9 @@ def test_pickle_is_never_executed(tmp_path, suffix, save):
 def test_bundled_file_is_what_was_published():
     assert "nuclei" in bundled_models()
     for name, sha256 in bundled_models().items():
-        assert hashlib.sha256(find(name).read_bytes()).hexdigest() == sha256
-        assert find(name).stat().st_size <= 25e6
-        assert read_card(find(name)).name == name
+        assert hashlib.sha256(path_of(name).read_bytes()).hexdigest() == sha256
+        assert path_of(name).stat().st_size <= 25e6
+        assert read_card(path_of(name)).name == name
 
 
 def test_bundled_model_is_found_by_name(bundle):

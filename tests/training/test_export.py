@@ -16,7 +16,7 @@ from deepsplit_core.metrics import Scores
 from deepsplit_core.preprocessing import preprocess
 from deepsplit_core.quantisation import is_statistic
 from deepsplit_core.sizes import typical_diameter
-from deepsplit_core.weights import Model, build_network, fingerprint, read, read_card
+from deepsplit_core.weights import Model, build_network, read, read_card, sha256_of
 from training.annotations import find_annotations, split_annotations
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.cli import main
@@ -64,7 +64,7 @@ def train_run(tmp_path, parts, config):
 def test_weights_are_mixed_with_those_that_the_run_started_from(tiny_weights):
     start = read(tiny_weights)[1]
     own = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in start.items()}
-    mixed = mixed_with_start(own, str(tiny_weights), fingerprint(str(tiny_weights)), 0.75)
+    mixed = mixed_with_start(own, str(tiny_weights), sha256_of(str(tiny_weights)), 0.75)
     assert set(mixed) == set(own)
     for name, tensor in mixed.items():
         assert tensor.dtype == own[name].dtype
@@ -75,7 +75,7 @@ def test_weights_are_mixed_with_those_that_the_run_started_from(tiny_weights):
     with pytest.raises(ValueError, match="it started from none"):
         mixed_with_start(own, "", "", 0.75)
     with pytest.raises(ValueError, match="has not all weights of the run"):
-        mixed_with_start({**own, "more": torch.zeros(1)}, str(tiny_weights), fingerprint(str(tiny_weights)), 0.75)
+        mixed_with_start({**own, "more": torch.zeros(1)}, str(tiny_weights), sha256_of(str(tiny_weights)), 0.75)
 
 
 @pytest.mark.parametrize(("share", "is_right"), [("0.5", True), ("1.5", False), ("-0.1", False), ("half", False)])

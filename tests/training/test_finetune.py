@@ -8,7 +8,7 @@ from networks import card_of, random_network, write_weights
 
 from deepsplit_core.config import ModelConfig
 from deepsplit_core.quantisation import observed
-from deepsplit_core.weights import find, fingerprint, read_card
+from deepsplit_core.weights import path_of, read_card, sha256_of
 from training.checkpoint import read_checkpoint
 from training.cli import main, read_split
 from training.finetune import load_start
@@ -30,7 +30,7 @@ def test_network_and_preprocessing_come_from_the_card(tiny_weights):
 
 def test_preset_starts_from_a_bundled_model_unless_another_one_is_named(tiny_weights):
     config = read_config("finetune")
-    assert config.start_from == "nuclei" and config.network == read_card(find("nuclei")).network
+    assert config.start_from == "nuclei" and config.network == read_card(path_of("nuclei")).network
     assert read_config("finetune", ["start_from=cells"]).preprocessing.diameter == 36
     assert read_config("finetune", [], str(tiny_weights)).start_from == str(tiny_weights)
 
@@ -135,4 +135,4 @@ def test_five_images_do(few, tmp_path, tiny_weights):
     assert main(["export", str(run), "--about", str(about), "--output", str(weights)]) == 0
     # A name may mean another file tomorrow.
     for origin in (json.loads((run / "config.json").read_text()), read_card(weights).training):
-        assert origin["start_from_sha256"] == fingerprint(str(tiny_weights))
+        assert origin["start_from_sha256"] == sha256_of(str(tiny_weights))

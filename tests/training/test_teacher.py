@@ -8,7 +8,7 @@ import torch
 from networks import card_of, random_network, wired_network, write_weights
 
 from deepsplit_core.config import ModelConfig, PreprocessingConfig
-from deepsplit_core.weights import fingerprint, read_card
+from deepsplit_core.weights import read_card, sha256_of
 from training import loop
 from training.cli import main
 from training.teacher import Teacher
@@ -98,7 +98,7 @@ def test_command_line_says_which_teacher_and_refuses_another_one(data, preset, t
     command += [part for setting in settings for part in ("--set", setting)]
     assert main(command) == 0
     origin = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert origin["teacher_sha256"] == fingerprint(str(teacher))
+    assert origin["teacher_sha256"] == sha256_of(str(teacher))
     write_weights(teacher, random_network(seed=7))
     assert main([*command, "--resume"]) == 1
     assert "is another file than when" in capsys.readouterr().err

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from deepsplit_core import bands, short_borders
+from deepsplit_core import bands, watershed
 from deepsplit_core.config import SplittingConfig
 from deepsplit_core.outlines import borders
-from deepsplit_core.short_borders import cut_short_borders, distance_inside
 from deepsplit_core.splitting import label_segments
+from deepsplit_core.watershed import cut_short_borders, distance_inside
 
 masks = arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 
@@ -63,9 +63,9 @@ def test_bands_change_nothing(monkeypatch, threshold, n_rows, share, scale):
     whole, banded = segments.copy(), segments.copy()
     n_cuts = cut_short_borders(whole, config)
     monkeypatch.setattr(bands, "BAND_PIXELS", n_rows * 90)
-    monkeypatch.setattr(short_borders, "BAND_ROWS", 1)
-    monkeypatch.setattr(short_borders, "DEPTH", 0)  # deep segments need more, and get it
-    monkeypatch.setattr(short_borders, "SHARE", share)
+    monkeypatch.setattr(watershed, "BAND_ROWS", 1)
+    monkeypatch.setattr(watershed, "DEPTH", 0)  # deep segments need more, and get it
+    monkeypatch.setattr(watershed, "SHARE", share)
     assert cut_short_borders(banded, config) == n_cuts
     assert np.array_equal(whole, banded)
     assert n_cuts > 10 or threshold < -0.5
@@ -74,7 +74,7 @@ def test_bands_change_nothing(monkeypatch, threshold, n_rows, share, scale):
 @given(masks, st.integers(1, 4), st.floats(1, 60))
 def test_seeds_lie_in_their_segments(mask, n, seed_distance):
     segments = label_segments(np.kron(mask, np.ones((n, n))) > 0)
-    seeds = short_borders._find_seeds(segments, seed_distance)
+    seeds = watershed._find_seeds(segments, seed_distance)
     assert np.array_equal(segments.ravel()[seeds.pixels], seeds.segments)
     assert seeds.segments.all()
 
@@ -82,7 +82,7 @@ def test_seeds_lie_in_their_segments(mask, n, seed_distance):
 @given(masks, st.integers(2, 5))
 def test_a_block_is_of_the_segment_that_fills_it(mask, side):
     segments = label_segments(mask)
-    blocks = short_borders._blocks(segments, side)
+    blocks = watershed._blocks(segments, side)
     assert blocks.shape == (segments.shape[0] // side, segments.shape[1] // side)
     for (y, x), block in np.ndenumerate(blocks):
         numbers = np.unique(segments[y * side : (y + 1) * side, x * side : (x + 1) * side])
@@ -107,10 +107,10 @@ def test_pairs_of_any_size_are_cut_alike(radius, degrees):
 def test_the_distance_of_a_deep_segment_is_found_once(monkeypatch):
     """Not once more for every band."""
     seen = []
-    monkeypatch.setattr(short_borders, "BAND_ROWS", 1)
+    monkeypatch.setattr(watershed, "BAND_ROWS", 1)
     monkeypatch.setattr(bands, "BAND_PIXELS", 10 * 200)
     monkeypatch.setattr(
-        short_borders, "distance_inside", lambda labels: seen.append(labels.shape[0]) or distance_inside(labels)
+        watershed, "distance_inside", lambda labels: seen.append(labels.shape[0]) or distance_inside(labels)
     )
     deep = np.zeros((200, 200), np.int32)
     deep[1:-1, 1:-1] = 1
@@ -134,7 +134,7 @@ def test_the_distance_around_a_band_is_that_of_the_whole_image():
     for start in range(0, 118, 2):
         for reach in (4, 9):
             rows, first = slice(start, start + 2), max(0, start - reach)
-            distance, core = short_borders._distance_around(labels, rows, reach, 0, lambda: whole)
+            distance, core = watershed._distance_around(labels, rows, reach, 0, lambda: whole)
             around = slice(core.start - (start - first), core.stop + reach)
             assert np.array_equal(distance[around], whole[first : start + 2 + reach])
 
@@ -146,7 +146,7 @@ def test_groups_change_no_cell(monkeypatch, block):
     whole, grouped = segments.copy(), segments.copy()
     config = SplittingConfig(longest_cut=14, seed_distance=6)
     assert cut_short_borders(whole, config) == 12
-    monkeypatch.setattr(short_borders, "BLOCK", block)
+    monkeypatch.setattr(watershed, "BLOCK", block)
     assert cut_short_borders(grouped, config) == 12
     assert np.unique(grouped).size == np.unique(whole).size == 25
     assert np.unique(np.stack([whole.ravel(), grouped.ravel()]), axis=1).shape[1] == 25  # the same cells
@@ -154,7 +154,7 @@ def test_groups_change_no_cell(monkeypatch, block):
 
 def test_groups_whose_boxes_overlap(monkeypatch):
     """Pairs on a slant beside each other: the box of each group holds pieces of the one before."""
-    monkeypatch.setattr(short_borders, "BLOCK", 8)
+    monkeypatch.setattr(watershed, "BLOCK", 8)
     pairs = [(y + d, x + d, 11) for y, x in ((14, 14), (48, 14), (14, 48)) for d in (0, 14)]
     labels = label_segments(discs((94, 94), pairs) > 0)
     assert cut_short_borders(labels, SplittingConfig(longest_cut=16, seed_distance=6)) == 3
@@ -165,18 +165,18 @@ def test_a_seed_of_several_pixels_across_two_bands_is_one(monkeypatch):
     """A square of an even side has four pixels of the greatest depth."""
     square = np.zeros((30, 30), np.int32)
     square[5:25, 5:25] = 1
-    monkeypatch.setattr(short_borders, "BAND_ROWS", 1)
+    monkeypatch.setattr(watershed, "BAND_ROWS", 1)
     for pixels in (4_000_000, 15 * 30, 30):
         monkeypatch.setattr(bands, "BAND_PIXELS", pixels)
-        seeds = short_borders._find_seeds(square, 6)
+        seeds = watershed._find_seeds(square, 6)
         assert seeds.pixels.size == 4
         assert np.unique(seeds.numbers).tolist() == [1]
 
 
 def test_seeds_at_both_ends_of_a_row_are_two():
     """Flat indices of the last pixel of a row and the first of the next are neighbours, the pixels are not."""
-    assert short_borders._connected(np.array([4, 5]), 5).tolist() == [1, 2]
-    assert short_borders._connected(np.array([3, 4, 9, 12]), 5).tolist() == [1, 1, 1, 2]
+    assert watershed._connected(np.array([4, 5]), 5).tolist() == [1, 2]
+    assert watershed._connected(np.array([3, 4, 9, 12]), 5).tolist() == [1, 1, 1, 2]
 
 
 def test_no_segments_no_cuts():
@@ -188,6 +188,6 @@ def test_no_segments_no_cuts():
 def test_deep_segment_above_a_band(monkeypatch):
     """A band at the foot of a large disc needs its middle, far outside of the band, to know its own seeds."""
     monkeypatch.setattr(bands, "BAND_PIXELS", 10 * 300)
-    monkeypatch.setattr(short_borders, "BAND_ROWS", 1)
+    monkeypatch.setattr(watershed, "BAND_ROWS", 1)
     labels = discs((300, 300), [(150, 150, 140)])
     assert cut_short_borders(labels, SplittingConfig(seed_distance=6, longest_cut=100)) == 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from .config import SegmentConfig
 from .segmentation import Prediction
-from .weights import fingerprint
+from .weights import sha256_of
 
 
 class LastPrediction:
@@ -42,7 +42,7 @@ class LastPrediction:
         where : object, optional
             What tells where `predict` runs the network; it has to be equal too.
         """
-        key = (_content(image), _content(mask), fingerprint(config.model), config.diameter, config.device, where)
+        key = (_content(image), _content(mask), sha256_of(config.model), config.diameter, config.device, where)
         if self._prediction is None or key != self._key:
             self._prediction = None  # two at once would take twice the memory
             self._prediction = predict(image, config, mask)
