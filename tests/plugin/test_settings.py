@@ -296,7 +296,7 @@ def test_a_diameter_below_one_pixel_is_found_at_design_time(make_module):
 
 def test_a_diameter_far_from_the_models_is_found_at_design_time(make_module):
     module = make_module(diameter=500.0)
-    with pytest.raises(ValidationError, match="500 pixels, but the model's cells have 25.1") as caught:
+    with pytest.raises(ValidationError, match=r"500 pixels, but this model takes 2\.51 to 251") as caught:
         module.validate_module(Pipeline())
     assert caught.value.get_setting() is module.diameter
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import torch
 from drawing import picture
 
 from deepsplit_core.images import read_image
@@ -62,7 +63,7 @@ def test_every_few_epochs_and_after_the_last(config):
 
 
 def test_run_writes_them(config, samples, tmp_path):
-    train(samples[:4], samples[4:], dataclasses.replace(config, picture_epochs=2), tmp_path, False)
+    train(samples[:4], samples[4:], dataclasses.replace(config, picture_epochs=2), tmp_path, False, torch.device("cpu"))
     paths = sorted((tmp_path / "pictures").iterdir())
     assert [path.name for path in paths] == ["segmentation_0002.png", "separation_0002.png"]
     assert read_image(paths[0]).shape == (48, 4 * 52 + 3 * GAP, 3)

@@ -55,7 +55,7 @@ def results(output):
 def test_whole_grid_and_once_more(both, preset, tmp_path, monkeypatch, capsys):
     """Every system; thresholds are chosen on validation images alone; the second time nothing is trained."""
     chosen_on, tune = [], reproduction.tune
-    monkeypatch.setattr(reproduction, "tune", lambda p, d: chosen_on.append([i.name for i in p]) or tune(p, d, 1))
+    monkeypatch.setattr(reproduction, "tune", lambda p, d: chosen_on.append([i.name for i in p]) or tune(p, d))
     commands = [
         command(both, tmp_path / "out", preset, "--sets", "usiigaci"),
         command(both, tmp_path / "out", preset, "--systems", "unet"),
