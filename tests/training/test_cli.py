@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,12 @@ def train(data, run, preset, *options):
 
 
 PRESETS_OF_ALL_RUNS = [str(path.relative_to(PRESETS).with_suffix("")) for path in sorted(PRESETS.rglob("*.toml"))]
+
+
+def test_an_older_python_is_told_what_training_needs():
+    code = "import sys; sys.version_info = (3, 9, 18); import training"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert f"ImportError: Training needs Python 3.11 or later, but {sys.executable} is " in result.stderr
 
 
 @pytest.mark.parametrize("preset", PRESETS_OF_ALL_RUNS)
