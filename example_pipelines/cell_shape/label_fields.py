@@ -1,11 +1,12 @@
 """Label cells with the cell_shape pipeline, as images and labels that `python -m training train` takes.
 
-    .venv/bin/python example_pipelines/cell_shape/label_fields.py EXAMPLE_HUMAN OUTPUT
+    .venv/bin/python example_pipelines/cell_shape/label_fields.py EXAMPLE OUTPUT
 
-EXAMPLE_HUMAN is the folder of the images of CellProfiler's ExampleHuman; ExampleFly is in CellProfiler. Nuclei are
-found in the DNA channel by DeepSplit's model *nuclei*, and cells grown from them: the labels know what the cell channel
-alone does not show. They are as good as the pipeline is, so look at them first (`python -m training inspect`).
-The bundled model *cells* has learned from those of this script (training/presets/bundled/cells_second.toml).
+EXAMPLE is the folder of the images of CellProfiler's ExampleHuman, beside which the fields of ExampleFly are labelled
+(they are in CellProfiler), or of its ExampleVitra. Nuclei are found in the DNA channel by DeepSplit's model *nuclei*,
+and cells grown from them: the labels know what the cell channel alone does not show. They are as good as the pipeline
+is, so look at them first (`python -m training inspect`). The bundled model *cells* has learned from those of this
+script.
 """
 
 import sys
@@ -16,19 +17,37 @@ from typing import Dict, Tuple
 import numpy as np
 import tifffile
 from run_demo import LOG, find_images, list_fields, run_cellprofiler
+from skimage.measure import label
+
+Channels = Tuple[np.ndarray, np.ndarray]  # DNA and cells, (Y, X) each
 
 
-def read_fields(human: Path) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
-    """Return the DNA channel and the cell channel of each field, (Y, X) arrays, by name."""
-    fly = find_images()
-    paths = {f"fly_{field[-3:]}": (fly / f"{field}_D.TIF", fly / f"{field}_F.TIF") for field in list_fields(fly)}
-    paths["human"] = (next(human.glob("*d0.tif")), next(human.glob("*d2.tif")))
+def read_fields(example: Path) -> Dict[str, Channels]:
+    """Return the channels of each field of ExampleHuman and ExampleFly, or of ExampleVitra, by name."""
+    if stained := sorted(example.glob("Channel 1-*.tif")):
+        # Channel 1 is the protein, Channel 2 the DNA.
+        dna = {path: path.with_name(path.name.replace("Channel 1", "Channel 2")) for path in stained}
+        paths = {f"vitra_{path.stem.split('-')[1]}": (dna[path], path) for path in stained}
+    else:
+        fly = find_images()
+        paths = {f"fly_{field[-3:]}": (fly / f"{field}_D.TIF", fly / f"{field}_F.TIF") for field in list_fields(fly)}
+        paths["human"] = (next(example.glob("*d0.tif")), next(example.glob("*d2.tif")))
     return {name: (tifffile.imread(dna), tifffile.imread(cells)) for name, (dna, cells) in paths.items()}
 
 
-def main(human: Path, output: Path) -> None:
-    """Write OUTPUT/images/NAME.tif and OUTPUT/labels/NAME.tif for each field."""
-    fields = read_fields(human)
+def quarters(name: str, image: np.ndarray, labels: np.ndarray) -> Dict[str, Channels]:
+    """Cut a field and its labels in four, so that there are enough images to learn from, to choose by and to test on.
+
+    What a cut leaves of a cell is a cell; where it leaves two pieces, they are two.
+    """
+    halves = [[slice(n // 2), slice(n // 2, None)] for n in image.shape]
+    boxes = {f"{y}{x}": (rows, columns) for y, rows in enumerate(halves[0]) for x, columns in enumerate(halves[1])}
+    return {f"{name}_{part}": (image[box], label(labels[box])) for part, box in boxes.items()}
+
+
+def main(example: Path, output: Path) -> None:
+    """Write OUTPUT/images/NAME.tif and OUTPUT/labels/NAME.tif for each field, of ExampleVitra for each quarter."""
+    fields = read_fields(example)
     for part in ("images", "labels"):
         (output / part).mkdir(parents=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -43,8 +62,11 @@ def main(human: Path, output: Path) -> None:
             found = results / f"01_POS{number:03}_cells_labels.tiff"
             if not found.exists():
                 raise SystemExit(f"No cells of {name}:\n{(results / LOG).read_text(errors='replace')[-2000:]}")
-            tifffile.imwrite(output / "labels" / f"{name}.tif", tifffile.imread(found).astype(np.uint16))
-            tifffile.imwrite(output / "images" / f"{name}.tif", cells)
+            labels = tifffile.imread(found)
+            parts = quarters(name, cells, labels) if name.startswith("vitra") else {name: (cells, labels)}
+            for part, (image, cells_of_part) in parts.items():
+                tifffile.imwrite(output / "labels" / f"{part}.tif", cells_of_part.astype(np.uint16))
+                tifffile.imwrite(output / "images" / f"{part}.tif", image)
 
 
 if __name__ == "__main__":
