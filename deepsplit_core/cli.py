@@ -20,6 +20,8 @@ from .images import IMAGE_SUFFIXES, read_image, write_labels, write_png
 from .preprocessing import check_image, to_grey
 from .weights import bundled_models, path_of, read_card
 
+PIECES_OF_A_CELL = 10  # on average; labels have hardly more than one, and grey values hundreds
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -154,16 +156,19 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _read_labels(path: Path) -> np.ndarray:
-    """Read a label image; what looks like a mask is said, as a single cell in pieces does as well."""
-    from .splitting import label_segments
+    """Read a label image; what looks like a mask, as a single cell in pieces does as well, or a grey image is said."""
+    from skimage import measure
 
     labels = read_image(path, is_labels=True)
-    numbers = np.unique(labels[labels > 0])
-    if numbers.size == 1 and labels.ndim == 2 and label_segments(labels > 0).max() > 1:
+    numbers, n_pieces = np.unique(labels[labels > 0]), measure.label(labels, connectivity=1).max(initial=0)
+    looks_like = ""
+    if numbers.size == 1 and n_pieces > 1:
+        looks_like = f"one number, {numbers[0]}, for all its pieces, as a mask has"
+    elif n_pieces > PIECES_OF_A_CELL * numbers.size:
+        looks_like = f"{numbers.size} numbers for {n_pieces} pieces, as a grey image has"
+    if looks_like:
         print(
-            f"warning: {path} has one number, {numbers[0]}, for all its pieces, as a mask has: in a label image each "
-            "cell has a number of its own.",
-            file=sys.stderr,
+            f"warning: {path} has {looks_like}: in a label image each cell has a number of its own.", file=sys.stderr
         )
     return labels
 

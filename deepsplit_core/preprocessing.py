@@ -26,8 +26,13 @@ def check_image(image: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        It is not a grey 2-D image, has no pixels, or holds NaN or infinity.
+        It is not a grey 2-D image, has no pixels, holds NaN or infinity, or is a masked array.
     """
+    if np.ma.is_masked(image):
+        raise ValueError(
+            "The image is a masked array, whose masked pixels would be segmented like any other: give its data, and "
+            "what is inside as the argument `mask` of `deepsplit_core.predict`."
+        )
     image = np.asarray(image)
     if image.dtype.kind == "U":
         raise ValueError(f"The image is the text {str(image)[:80]!r}: read the file first (`skimage.io.imread`).")

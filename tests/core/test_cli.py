@@ -307,6 +307,10 @@ def test_evaluate_refuses_grey_values_and_doubts_masks(tmp_path, capsys):
     tifffile.imwrite(tmp_path / "mask.tif", (TRUTH > 0).astype(np.uint8) * 255)
     assert main(["evaluate", str(tmp_path / "truth.tif"), str(tmp_path / "mask.tif")]) == 0
     assert "mask.tif has one number, 255, for all its pieces" in capsys.readouterr().err
+    photograph = np.random.default_rng(0).integers(0, 256, TRUTH.shape, np.uint8)
+    tifffile.imwrite(tmp_path / "grey.tif", photograph)
+    assert main(["evaluate", str(tmp_path / "grey.tif"), str(tmp_path / "truth.tif")]) == 0
+    assert re.search(r"grey.tif has 255 numbers for \d+ pieces, as a grey image has", capsys.readouterr().err)
     write_labels(tmp_path / "one.tif", np.where(TRUTH == 2, 2, 0))  # a single cell is none
     assert main(["evaluate", str(tmp_path / "one.tif"), str(tmp_path / "truth.tif")]) == 0
     assert capsys.readouterr().err == ""

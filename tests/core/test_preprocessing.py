@@ -57,6 +57,7 @@ def test_a_grey_image_stored_as_a_colour_one_is_grey(n_channels):
         (np.array([[1, np.nan], [2, 3]]), "NaN or infinity in 1 of 4 values"),
         (np.full((2, 2, 3), np.nan), "NaN or infinity in 12 of 12 values"),
         (np.array([[1, np.inf], [-np.inf, 3]]), "NaN or infinity in 2 of 4 values"),
+        (np.ma.masked_equal([[1, 2], [3, 4]], 3), "is a masked array.*the argument `mask` of `deepsplit_core.predict`"),
     ],
 )
 def test_everything_else_is_refused_by_one_sentence(image, message):
