@@ -167,9 +167,7 @@ def _read_labels(path: Path) -> np.ndarray:
     elif n_pieces > PIECES_OF_A_CELL * numbers.size:
         looks_like = f"{numbers.size} numbers for {n_pieces} pieces, as a grey image has"
     if looks_like:
-        print(
-            f"warning: {path} has {looks_like}: in a label image each cell has a number of its own.", file=sys.stderr
-        )
+        print(f"warning: {path} has {looks_like}: in a label image each cell has a number of its own.", file=sys.stderr)
     return labels
 
 
