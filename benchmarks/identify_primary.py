@@ -18,8 +18,8 @@ import numpy as np
 
 from deepsplit_core.metrics import Scores, evaluate_all
 from training.annotations import Annotation
-from training.cli import read_split
 from training.dataset import cell_diameters
+from training.division import read_split
 from training.evaluation import as_table
 
 

@@ -7,7 +7,6 @@ is one mask for each cell; `segmentation/NAME.tif` with `separation/NAME.tif` ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -135,7 +134,6 @@ def find_annotations(folder: Path) -> list[Annotation]:
     return annotations
 
 
-FEWEST = 3  # images of a folder that can be divided
 HOW_TO_REPAIR = "Mend the files, or let `python -m training prepare --repair` write a clean copy."
 
 
@@ -201,27 +199,3 @@ def _annotation(folder: Path, name: str, found: dict[str, dict[str, list[Path]]]
     path = {kind: files[name][0] for kind, files in found.items() if name in files}
     labels = path["labels"] if "labels" in path else path["segmentation"]
     return Annotation(f"{folder.name}/{name}", path["images"], labels, path.get("ignore"), path.get("separation"))
-
-
-def split_annotations(annotations: Sequence[Annotation], seed: int) -> dict[str, list[Annotation]]:
-    """Divide the images of one folder into training, validation and test images.
-
-    Validation and test get 10 % each, as in the paper (3.1), but at least one image.
-
-    Parameters
-    ----------
-    annotations : sequence of Annotation
-    seed : int
-        The division depends on it and on the sorted file names alone.
-    """
-    ordered = sorted(annotations, key=lambda annotation: annotation.name)
-    if len(ordered) < FEWEST:
-        raise ValueError(
-            f"{', '.join(a.name for a in ordered)}: {len(ordered)} annotated images cannot be divided into training, "
-            f"validation and test, {FEWEST} are the least. Annotate more or, if it is one large image, cut it into "
-            "pieces that do not overlap."
-        )
-    order = np.random.default_rng(seed).permutation(len(ordered))
-    n_tenth = max(1, round(len(ordered) / 10))
-    bounds = {"test": order[:n_tenth], "validation": order[n_tenth : 2 * n_tenth], "train": order[2 * n_tenth :]}
-    return {part: [ordered[i] for i in sorted(indices)] for part, indices in bounds.items()}

@@ -13,11 +13,11 @@ import torch
 
 from deepsplit_core.images import with_replacement
 
-from .annotations import FEWEST, Annotation, find_annotations, split_annotations
-from .checks import check_cells, checked_annotations
+from .annotations import Annotation
+from .checks import checked_annotations
 from .config import TrainConfig
-from .copies import check_parts_differ
 from .distributed import check_batch, is_first, joined, n_processes, program
+from .division import divide, read_split
 from .settings import read_config
 from .stopping import Stopped, stoppable
 from .systems import SETS, SYSTEMS
@@ -75,44 +75,6 @@ def share(text: str) -> float:
 def named_folder(text: str) -> Path:
     """Return a folder by its whole path, so that "." has a name; a link keeps its own, by which images are known."""
     return Path(os.path.abspath(text))
-
-
-def divide(folders: list[Path], seed: int) -> dict[str, list[Annotation]]:
-    """Divide every folder's images on its own, and join the parts of all folders.
-
-    One or two images beside another folder's are all learned from: corrected ones, say, that came later.
-    """
-    parts: dict[str, list[Annotation]] = {"train": [], "validation": [], "test": []}
-    for folder in folders:
-        annotations = checked_annotations(folder)
-        if len(annotations) < FEWEST and len(folders) > 1:
-            print(f"{folder}: fewer than {FEWEST} images, which are all learned from", flush=True)
-            parts["train"] += annotations
-            continue
-        for part, chosen in split_annotations(annotations, seed).items():
-            parts[part] += chosen
-    check_cells(parts)
-    check_parts_differ(parts)
-    return parts
-
-
-def read_split(run: Path) -> dict[str, list[Annotation]]:
-    """Return the division of the images that a run was made with."""
-    path = run / "split.json"
-    if not path.is_file():
-        raise ValueError(f"{run} is no folder of a run: it has no split.json.")
-    split = json.loads(path.read_text())
-    if lost := [folder for folder in split["folders"] if not Path(folder).is_dir()]:
-        raise ValueError(
-            f"{run} was made with images in {', '.join(lost)}, where no folder is now: put it back or, if it has "
-            f'another path, write that in place of it under "folders" in {path}.'
-        )
-    found = {a.name: a for folder in split["folders"] for a in find_annotations(Path(folder))}
-    parts = {part: split[part] for part in ("train", "validation", "test")}
-    gone = sorted({name for chosen in parts.values() for name in chosen} - set(found))
-    if gone:
-        raise ValueError(f"{run} was made with images that are gone from {split['folders']}: {gone}.")
-    return {part: [found[name] for name in chosen] for part, chosen in parts.items()}
 
 
 def _prepare(options: argparse.Namespace) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from deepsplit_core.inference import resize
 from deepsplit_core.outlines import border_pixels
 
-from .annotations import Annotated, Annotation, split_annotations
+from .annotations import Annotated, Annotation
 from .dataset import nearest
+from .division import split_annotations
 
 Parts = dict[str, list[Annotation]]
 

@@ -5,8 +5,9 @@ import pytest
 import tifffile
 from drawing import picture
 
-from training.annotations import find_annotations, split_annotations
+from training.annotations import find_annotations
 from training.checks import check_cells, checked_annotations, doubts_about, examine
+from training.division import split_annotations
 from training.problems import DOUBTS, FAULTS, Problem, describe
 
 SPOIL = {

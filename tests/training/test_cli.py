@@ -14,7 +14,8 @@ import tifffile
 from deepsplit_core.images import read_image
 from deepsplit_core.weights import read_card
 from training.checkpoint import read_checkpoint
-from training.cli import main, read_config, read_split
+from training.cli import main, read_config
+from training.division import read_split
 from training.schedule import stages_of
 from training.settings import PRESETS
 

@@ -17,10 +17,11 @@ from deepsplit_core.preprocessing import preprocess
 from deepsplit_core.quantisation import is_statistic
 from deepsplit_core.sizes import typical_diameter
 from deepsplit_core.weights import Model, build_network, read, read_card, sha256_of
-from training.annotations import find_annotations, split_annotations
+from training.annotations import find_annotations
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.cli import main
 from training.dataset import load_samples
+from training.division import split_annotations
 from training.export import (
     activation_statistics,
     counted,

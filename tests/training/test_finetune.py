@@ -10,7 +10,8 @@ from deepsplit_core.config import ModelConfig
 from deepsplit_core.quantisation import observed
 from deepsplit_core.weights import path_of, read_card, sha256_of
 from training.checkpoint import read_checkpoint
-from training.cli import main, read_split
+from training.cli import main
+from training.division import read_split
 from training.finetune import load_start
 from training.settings import read_config
 

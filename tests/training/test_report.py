@@ -12,8 +12,9 @@ import tifffile
 
 from deepsplit_core.metrics import Scores
 from deepsplit_core.weights import read
-from training.annotations import find_annotations, split_annotations
-from training.cli import main, read_split
+from training.annotations import find_annotations
+from training.cli import main
+from training.division import read_split, split_annotations
 from training.export import export
 from training.report import Judged, images, notes, quality, scores_table, table
 

@@ -1,0 +1,77 @@
+"""Which images are learned from, chosen by and tested on: 80, 10 and 10 % of each folder (paper, 3.1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .annotations import Annotation, find_annotations
+from .checks import check_cells, checked_annotations
+from .copies import check_parts_differ
+
+FEWEST = 3  # images of a folder that can be divided
+
+
+def divide(folders: list[Path], seed: int) -> dict[str, list[Annotation]]:
+    """Divide every folder's images on its own, and join the parts of all folders.
+
+    One or two images beside another folder's are all learned from: corrected ones, say, that came later.
+    """
+    parts: dict[str, list[Annotation]] = {"train": [], "validation": [], "test": []}
+    for folder in folders:
+        annotations = checked_annotations(folder)
+        if len(annotations) < FEWEST and len(folders) > 1:
+            print(f"{folder}: fewer than {FEWEST} images, which are all learned from", flush=True)
+            parts["train"] += annotations
+            continue
+        for part, chosen in split_annotations(annotations, seed).items():
+            parts[part] += chosen
+    check_cells(parts)
+    check_parts_differ(parts)
+    return parts
+
+
+def read_split(run: Path) -> dict[str, list[Annotation]]:
+    """Return the division of the images that a run was made with."""
+    path = run / "split.json"
+    if not path.is_file():
+        raise ValueError(f"{run} is no folder of a run: it has no split.json.")
+    split = json.loads(path.read_text())
+    if lost := [folder for folder in split["folders"] if not Path(folder).is_dir()]:
+        raise ValueError(
+            f"{run} was made with images in {', '.join(lost)}, where no folder is now: put it back or, if it has "
+            f'another path, write that in place of it under "folders" in {path}.'
+        )
+    found = {a.name: a for folder in split["folders"] for a in find_annotations(Path(folder))}
+    parts = {part: split[part] for part in ("train", "validation", "test")}
+    gone = sorted({name for chosen in parts.values() for name in chosen} - set(found))
+    if gone:
+        raise ValueError(f"{run} was made with images that are gone from {split['folders']}: {gone}.")
+    return {part: [found[name] for name in chosen] for part, chosen in parts.items()}
+
+
+def split_annotations(annotations: Sequence[Annotation], seed: int) -> dict[str, list[Annotation]]:
+    """Divide the images of one folder into training, validation and test images.
+
+    Validation and test get 10 % each, as in the paper (3.1), but at least one image.
+
+    Parameters
+    ----------
+    annotations : sequence of Annotation
+    seed : int
+        The division depends on it and on the sorted file names alone.
+    """
+    ordered = sorted(annotations, key=lambda annotation: annotation.name)
+    if len(ordered) < FEWEST:
+        raise ValueError(
+            f"{', '.join(a.name for a in ordered)}: {len(ordered)} annotated images cannot be divided into training, "
+            f"validation and test, {FEWEST} are the least. Annotate more or, if it is one large image, cut it into "
+            "pieces that do not overlap."
+        )
+    order = np.random.default_rng(seed).permutation(len(ordered))
+    n_tenth = max(1, round(len(ordered) / 10))
+    bounds = {"test": order[:n_tenth], "validation": order[n_tenth : 2 * n_tenth], "train": order[2 * n_tenth :]}
+    return {part: [ordered[i] for i in sorted(indices)] for part, indices in bounds.items()}
