@@ -5,8 +5,8 @@
 EXAMPLE is the folder of the images of CellProfiler's ExampleHuman, beside which the fields of ExampleFly are labelled
 (they are in CellProfiler), or of its ExampleVitra. Nuclei are found in the DNA channel by DeepSplit's model *nuclei*,
 and cells grown from them: the labels know what the cell channel alone does not show. They are as good as the pipeline
-is, so look at them first (`python -m training inspect`). The bundled model *cells* has learned from those of this
-script.
+is, so look at them first (`python -m training inspect`). The bundled model *cells* has learned from those of
+ExampleHuman and ExampleFly.
 """
 
 import sys
