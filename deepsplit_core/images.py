@@ -26,15 +26,16 @@ def read_image(path: PathLike, is_labels: bool = False) -> np.ndarray:
     Returns
     -------
     array
-        As stored, also where the file says that 0 is white: (Y, X) for a grey image, with further axes for colours,
-        planes or pages.
+        As stored, also where the file says that 0 is white: (Y, X) for a grey image, of a PNG without its opacity; with
+        further axes for colours, planes or pages.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ValueError
-        It is no TIFF or PNG, it cannot be read as one, or it holds several images that are no stack.
+        It is no TIFF or PNG, it cannot be read as one, it holds several images that are no stack, or a PNG's colours or
+        opacity have more than 8 bits.
     """
     path = Path(path)
     if not path.is_file():
@@ -45,17 +46,10 @@ def read_image(path: PathLike, is_labels: bool = False) -> np.ndarray:
             "TIFF."
         )
     # Imported here: the command line answers --help without them.
-    import imageio.v2
     from PIL import Image
 
     try:
-        if path.suffix.lower() in TIFF_SUFFIXES:
-            return _read_tiff(path)
-        if is_labels:
-            with Image.open(path) as file:
-                if file.mode == "P":
-                    return np.asarray(file)
-        return np.asarray(imageio.v2.imread(path))
+        return _read_tiff(path) if path.suffix.lower() in TIFF_SUFFIXES else _read_png(path, is_labels)
     except (MemoryError, _UnreadableError):
         raise
     except PermissionError as error:
@@ -73,6 +67,29 @@ def read_image(path: PathLike, is_labels: bool = False) -> np.ndarray:
 
 class _UnreadableError(ValueError):
     """A file holds what is not read here, or images that are no stack: it need not be damaged."""
+
+
+def _read_png(path: Path, is_labels: bool) -> np.ndarray:
+    import imageio.v2
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        if picture.format == "PNG" and picture.mode in ("LA", "RGB", "RGBA") and (n_bits := _bits_of_png(path)) > 8:
+            raise _UnreadableError(
+                f"{path} has colours or opacity of {n_bits} bits, of which 8 would be read: save it as a grey image "
+                "without opacity, TIFF or PNG."
+            )
+        if is_labels and picture.mode == "P":
+            return np.asarray(picture)
+        if picture.mode == "LA":  # grey values, and how opaque each pixel is
+            return np.asarray(picture)[..., 0]
+    return np.asarray(imageio.v2.imread(path))
+
+
+def _bits_of_png(path: Path) -> int:
+    """Return the bits of a grey value, or of each colour: a byte of the file's head, which Pillow does not tell."""
+    with open(path, "rb") as file:
+        return file.read(25)[24]
 
 
 def _read_tiff(path: Path) -> np.ndarray:

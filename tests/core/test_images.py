@@ -4,6 +4,7 @@ import gc
 import struct
 import subprocess
 import sys
+import zlib
 
 import imageio.v2
 import numpy as np
@@ -29,6 +30,36 @@ def test_png(tmp_path, dtype):
     image = (np.arange(35).reshape(5, 7) * (1 if dtype == np.uint8 else 1800)).astype(dtype)
     imageio.v2.imwrite(tmp_path / "a.png", image)
     assert np.array_equal(read_image(str(tmp_path / "a.png")), image)
+
+
+def png_of(colour_type, values):
+    """The bytes of a PNG with 16 bits for each value (Y, X, C), which Pillow does not write."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    n_rows, n_columns = values.shape[:2]
+    head = struct.pack(">IIBBBBB", n_columns, n_rows, 16, colour_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_a_grey_png_is_read_without_its_opacity(tmp_path):
+    grey = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    Image.merge("LA", [Image.fromarray(part) for part in (grey, 255 - grey)]).save(tmp_path / "a.png")
+    for is_labels in (False, True):
+        assert np.array_equal(read_image(tmp_path / "a.png", is_labels), grey)
+
+
+@pytest.mark.parametrize(("colour_type", "n_values"), [(0, 1), (4, 2), (2, 3), (6, 4)])
+def test_a_png_whose_grey_values_would_lose_bits_is_refused(tmp_path, colour_type, n_values):
+    values = np.repeat(np.arange(0, 35 * 1800, 1800, np.uint16).reshape(5, 7, 1), n_values, axis=2)
+    (tmp_path / "a.png").write_bytes(png_of(colour_type, values))
+    if colour_type == 0:  # grey alone
+        assert np.array_equal(read_image(tmp_path / "a.png"), values[..., 0])
+    else:
+        with pytest.raises(ValueError, match="a.png has colours or opacity of 16 bits, of which 8 would be read: save"):
+            read_image(tmp_path / "a.png")
 
 
 def test_a_palette_shows_labels_to_a_person(tmp_path):
