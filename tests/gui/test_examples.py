@@ -50,9 +50,14 @@ def step_and_see_settings(cellprofiler, name):
     before = cellprofiler.picture(cellprofiler.main, f"{name}_open")
     step_through_deepsplit(cellprofiler, name)
     cellprofiler.fit()
-    settings = cellprofiler.picture(cellprofiler.main, f"{name}_settings")
-    assert len(names_of_settings(settings)) > 15
-    assert not np.array_equal(settings[NAMES_OF_SETTINGS], before[NAMES_OF_SETTINGS])
+
+    def are_shown():
+        """The window of the result lies above the settings until they have been drawn again."""
+        settings = cellprofiler.picture(cellprofiler.main, f"{name}_settings")
+        is_changed = not np.array_equal(settings[NAMES_OF_SETTINGS], before[NAMES_OF_SETTINGS])
+        return is_changed and len(names_of_settings(settings)) > 15
+
+    wait_for("the settings of DeepSplitSegment", are_shown, 20)
     assert cellprofiler.trouble() == []
 
 
