@@ -26,12 +26,18 @@ def read_fields(example: Path) -> Dict[str, Channels]:
     """Return the channels of each field of ExampleHuman and ExampleFly, or of ExampleVitra, by name."""
     if stained := sorted(example.glob("Channel 1-*.tif")):
         # Channel 1 is the protein, Channel 2 the DNA.
-        dna = {path: path.with_name(path.name.replace("Channel 1", "Channel 2")) for path in stained}
-        paths = {f"vitra_{path.stem.split('-')[1]}": (dna[path], path) for path in stained}
+        dna_of = {path: path.with_name(path.name.replace("Channel 1", "Channel 2")) for path in stained}
+        paths = {f"vitra_{path.stem.split('-')[1]}": (dna_of[path], path) for path in stained}
     else:
+        dna, cells = (next(example.glob(f"*{channel}.tif"), None) for channel in ("d0", "d2"))
+        if not (dna and cells):
+            raise SystemExit(
+                f"{example} holds neither *d0.tif and *d2.tif (ExampleHuman) nor Channel 1-*.tif (ExampleVitra): give "
+                "the folder of their images."
+            )
         fly = find_images()
         paths = {f"fly_{field[-3:]}": (fly / f"{field}_D.TIF", fly / f"{field}_F.TIF") for field in list_fields(fly)}
-        paths["human"] = (next(example.glob("*d0.tif")), next(example.glob("*d2.tif")))
+        paths["human"] = dna, cells
     return {name: (tifffile.imread(dna), tifffile.imread(cells)) for name, (dna, cells) in paths.items()}
 
 

@@ -50,6 +50,13 @@ def test_a_field_of_examplevitra_gives_four_images(label_fields, tmp_path):
     assert labels[0][1][104, 130 - 105] > 0 and labels[1][1][0, 130 - 105] > 0
 
 
+def test_a_folder_without_the_examples_is_named(label_fields, tmp_path):
+    (tmp_path / "fieldd0.tif").touch()
+    with pytest.raises(SystemExit, match="holds neither .*d0.tif and .*d2.tif .* give the folder of their images"):
+        label_fields.main(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_field_without_a_result_is_named(label_fields, tmp_path, monkeypatch):
     monkeypatch.setattr(label_fields, "read_fields", lambda human: {"one": (np.zeros((64, 64), np.uint8),) * 2})
     monkeypatch.setattr(
