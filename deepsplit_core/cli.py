@@ -160,7 +160,7 @@ def _read_labels(path: Path) -> np.ndarray:
     from skimage import measure
 
     labels = read_image(path, is_labels=True)
-    numbers, n_pieces = np.unique(labels[labels > 0]), measure.label(labels, connectivity=1).max(initial=0)
+    numbers, n_pieces = np.unique(labels[labels != 0]), measure.label(labels, connectivity=1).max(initial=0)
     looks_like = ""
     if numbers.size == 1 and n_pieces > 1:
         looks_like = f"one number, {numbers[0]}, for all its pieces, as a mask has"

@@ -311,6 +311,10 @@ def test_evaluate_refuses_grey_values_and_doubts_masks(tmp_path, capsys):
     tifffile.imwrite(tmp_path / "grey.tif", photograph)
     assert main(["evaluate", str(tmp_path / "grey.tif"), str(tmp_path / "truth.tif")]) == 0
     assert re.search(r"grey.tif has 255 numbers for \d+ pieces, as a grey image has", capsys.readouterr().err)
+    tifffile.imwrite(tmp_path / "negative.tif", -TRUTH.astype(np.int32))  # any number but 0 is a cell's
+    assert main(["evaluate", str(tmp_path / "negative.tif"), str(tmp_path / "truth.tif"), "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["cds"] == 1 and said.err == ""
     write_labels(tmp_path / "one.tif", np.where(TRUTH == 2, 2, 0))  # a single cell is none
     assert main(["evaluate", str(tmp_path / "one.tif"), str(tmp_path / "truth.tif")]) == 0
     assert capsys.readouterr().err == ""
