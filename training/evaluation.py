@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
+from deepsplit_core.architectures import UNet
 from deepsplit_core.config import SegmentConfig, SplittingConfig
 from deepsplit_core.metrics import Scores, evaluate_all
 from deepsplit_core.segmentation import predict
@@ -154,7 +157,9 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
 }
 
 
-def tune(predicted: Sequence[Predicted], diameter: float) -> tuple[SplittingConfig, float]:
+def tune(
+    predicted: Sequence[Predicted], diameter: float, data_sets: Sequence[str] = ()
+) -> tuple[SplittingConfig, float]:
     """Choose thresholds and lengths on validation images, one setting after the other, twice.
 
     Parameters
@@ -163,13 +168,15 @@ def tune(predicted: Sequence[Predicted], diameter: float) -> tuple[SplittingConf
         Of validation images, never of test images.
     diameter : float
         Median cell diameter in pixels.
+    data_sets : sequence of str
+        Names of data sets, each a folder's or several folders' ("drawn24, drawn48"). Other folders are one each.
 
     Returns
     -------
     SplittingConfig
     float
         Its mean AP over IoU .5 to .9, which is what is made greatest: it asks for cells that are apart and for
-        outlines that are exact. Every data set counts alike, however many cells it has.
+        outlines that are exact. Every data set counts alike, however many cells it has, and in it every folder.
     """
     area = np.pi / 4 * diameter**2
     units = {"smallest_cell": area, "seed_distance": diameter, "longest_cut": diameter}
@@ -180,7 +187,7 @@ def tune(predicted: Sequence[Predicted], diameter: float) -> tuple[SplittingConf
         seed_distance=max(1.0, round(0.3 * diameter, 2)),
         longest_cut=round(0.3 * diameter, 2),
     )
-    best = _mean_ap(predicted, chosen)
+    best = _mean_ap(predicted, chosen, data_sets)
     least = {"seed_distance": 1.0}
     for _ in range(2):
         before = chosen
@@ -188,7 +195,7 @@ def tune(predicted: Sequence[Predicted], diameter: float) -> tuple[SplittingConf
             for candidate in candidates:
                 setting = max(least.get(name, 0.0), round(candidate * units.get(name, 1), 2))
                 tried = SplittingConfig.from_dict({**chosen.to_dict(), name: setting})
-                value = _mean_ap(predicted, tried)
+                value = _mean_ap(predicted, tried, data_sets)
                 if value > best:
                     chosen, best = tried, value
         if chosen == before:
@@ -197,7 +204,7 @@ def tune(predicted: Sequence[Predicted], diameter: float) -> tuple[SplittingConf
 
 
 def tune_for_sizes_found(
-    model: Model, annotations: Sequence[Annotation], splitting: SplittingConfig
+    model: Model, annotations: Sequence[Annotation], splitting: SplittingConfig, data_sets: Sequence[str] = ()
 ) -> tuple[SplittingConfig, float]:
     """Choose both thresholds again, for a model that estimates the size of the cells: with what it finds.
 
@@ -212,6 +219,8 @@ def tune_for_sizes_found(
         Of validation images, never of test images.
     splitting : SplittingConfig
         As `tune` chose it.
+    data_sets : sequence of str
+        As in `tune`.
 
     Returns
     -------
@@ -220,17 +229,38 @@ def tune_for_sizes_found(
         Its mean AP over IoU .5 to .9, with the sizes found.
     """
     values: dict[SplittingConfig, float] = {}
+    model = model._replace(network=Remembering(model.network))  # type: ignore[arg-type]  # all that `predict` asks for
     for name, thresholds in (("segmentation_threshold", THRESHOLDS[1:6]), ("separation_threshold", THRESHOLDS[3:])):
         for threshold in thresholds:
             tried = SplittingConfig.from_dict({**splitting.to_dict(), name: threshold})
             if tried not in values:
                 card = dataclasses.replace(model.card, splitting=tried)
-                values[tried] = _mean_ap(predict_all(model._replace(card=card), annotations), tried)
+                values[tried] = _mean_ap(predict_all(model._replace(card=card), annotations), tried, data_sets)
         splitting = max(values, key=values.__getitem__)
     return splitting, values[splitting]
 
 
-def _mean_ap(predicted: Sequence[Predicted], config: SplittingConfig) -> float:
-    # Of a set without cells AP is 1, or 0 from the first false one on, which would count as much as all of another set.
-    sets = [images for images in by_folder(predicted).values() if any(image.labels.any() for image in images)]
-    return float(np.mean([score(images, config).ap for images in sets]))
+class Remembering(nn.Module):
+    """A network that is run once for images that are equal, as most thresholds find the same sizes."""
+
+    def __init__(self, network: UNet) -> None:
+        super().__init__()
+        self.network, self.multiple, self.n_outputs = network, network.multiple, network.n_outputs
+        self.said: dict[bytes, torch.Tensor] = {}
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the network's logits (N, n_outputs, Y, X) of images (N, 1, Y, X) on the processor."""
+        key = repr(images.shape).encode() + sha256(images.numpy().tobytes()).digest()
+        if key not in self.said:
+            self.said[key] = self.network(images)
+        return self.said[key]
+
+
+def _mean_ap(predicted: Sequence[Predicted], config: SplittingConfig, data_sets: Sequence[str]) -> float:
+    aps: dict[str, list[float]] = {}
+    for folder, images in by_folder(predicted).items():
+        # Of a set without cells AP is 1, or 0 from the first false one on, which would count as much as another set.
+        if any(image.labels.any() for image in images):
+            data_set = next((name for name in data_sets if folder in name.split(", ")), folder)
+            aps.setdefault(data_set, []).append(float(np.mean(score(images, config).ap)))
+    return float(np.mean([np.mean(values) for values in aps.values()]))

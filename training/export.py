@@ -84,10 +84,11 @@ def export(
     draft = Card(about["name"], about["description"], architecture, config.preprocessing, SplittingConfig(), diameter)
     model = reference_model(run / "checkpoint.pt", draft, tensors)
 
-    splitting, mean_ap = tune(predict_all(model, parts["validation"], are_sizes_known=True), median)
+    data_sets = [str(entry.get("name")) for entry in about["data"]]
+    splitting, mean_ap = tune(predict_all(model, parts["validation"], are_sizes_known=True), median, data_sets)
     print(f"Chosen on {len(parts['validation'])} validation images (mean AP {mean_ap:.3f}): {splitting}", flush=True)
     if config.preprocessing.diameter:
-        splitting, mean_ap = tune_for_sizes_found(model, parts["validation"], splitting)
+        splitting, mean_ap = tune_for_sizes_found(model, parts["validation"], splitting, data_sets)
         print(f"With the sizes found (mean AP {mean_ap:.3f}): {splitting}", flush=True)
     model = model._replace(card=dataclasses.replace(draft, splitting=splitting))
     comparison = compare(predict_all(model, parts["test"]), splitting)

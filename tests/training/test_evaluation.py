@@ -17,6 +17,7 @@ from training import evaluation
 from training.annotations import find_annotations
 from training.evaluation import (
     Predicted,
+    Remembering,
     as_table,
     compare,
     predict_all,
@@ -171,6 +172,15 @@ def test_tuning_counts_data_sets_alike():
     assert tune(images, diameter=24)[1] == 0.5
 
 
+def test_folders_of_one_data_set_count_as_one():
+    """Three folders without a cell that could be found, one where both are: 1/4, but 1/2 if the three are one set."""
+    blind = np.zeros((2, *PAIR.shape), np.float32)
+    images = [*(predicted(f"drawn{i}/a", probabilities=blind) for i in (1, 2, 12)), predicted("one/pair")]
+    assert tune(images, diameter=24)[1] == 0.25
+    assert tune(images, diameter=24, data_sets=["drawn1, drawn2, drawn12", "one"])[1] == 0.5
+    assert tune(images, diameter=24, data_sets=["drawn1, drawn12"])[1] == pytest.approx(1 / 3)
+
+
 @pytest.mark.parametrize("diameter", [2, 4, 24, 150])
 def test_tuning_at_any_diameter(diameter):
     """However wrong it is, there are settings that keep both cells and cut neither."""
@@ -193,3 +203,28 @@ def test_both_thresholds_are_chosen_with_the_sizes_that_they_find(monkeypatch):
     splitting, mean_ap = tune_for_sizes_found(model, ["validation"], card.splitting)
     assert splitting.segmentation_threshold <= 0.4 and splitting.separation_threshold <= 0.6
     assert splitting.longest_cut == 3 and mean_ap == 1
+
+
+def test_thresholds_for_sizes_found_run_the_network_once_for_each_size(data):
+    """Ten pairs of thresholds are tried, and scored as without a memory."""
+    network = wired_network()
+    card = card_of(network, preprocessing=PreprocessingConfig("percentile", 0, 100, diameter=14.0), diameter=14.0)
+    model = Model(network, card, "", torch.device("cpu"), torch.float32)
+    seen = []
+    network.register_forward_hook(lambda network, images, logits: seen.append(images[0].numpy().tobytes()))
+    annotations = find_annotations(data)[:2]
+    splitting, mean_ap = tune_for_sizes_found(model, annotations, card.splitting)
+    assert len(set(seen)) == len(seen) >= 2
+    card = dataclasses.replace(card, splitting=splitting)
+    scores = score(predict_all(model._replace(card=card), annotations), splitting)
+    assert mean_ap == pytest.approx(np.mean(scores.ap))
+
+
+def test_a_remembering_network_knows_images_apart():
+    network = wired_network()
+    remembering = Remembering(network)
+    images = [torch.rand(1, 1, 32, 16), torch.rand(1, 1, 32, 16)]
+    images.append(images[0].reshape(1, 1, 16, 32))
+    for image in [*images, *images]:
+        with torch.no_grad():
+            assert torch.equal(remembering(image), network(image))

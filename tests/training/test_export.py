@@ -211,9 +211,10 @@ def test_thresholds_are_chosen_on_validation_images_alone(finished, parts, tmp_p
     seen = []
     original = module.tune
 
-    def spy(predicted, diameter):
+    def spy(predicted, diameter, data_sets):
         seen.extend(image.name for image in predicted)
-        return original(predicted, diameter)
+        assert data_sets == [entry["name"] for entry in ABOUT["data"]]
+        return original(predicted, diameter, data_sets)
 
     monkeypatch.setattr(module, "tune", spy)
     export(finished, parts, ABOUT, tmp_path / "drawn.safetensors")
