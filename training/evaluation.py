@@ -130,6 +130,11 @@ def by_folder(images: Sequence[Named]) -> dict[str, list[Named]]:
     return folders
 
 
+def folders_of(data_set: str) -> list[str]:
+    """Return the folders that a data set of a card is named after: "drawn24, drawn48"."""
+    return data_set.split(", ")
+
+
 def as_table(comparison: dict[str, dict[str, Any]]) -> str:
     """Return a comparison as a Markdown table."""
     lines = ["| | | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
@@ -261,6 +266,6 @@ def _mean_ap(predicted: Sequence[Predicted], config: SplittingConfig, data_sets:
     for folder, images in by_folder(predicted).items():
         # Of a set without cells AP is 1, or 0 from the first false one on, which would count as much as another set.
         if any(image.labels.any() for image in images):
-            data_set = next((name for name in data_sets if folder in name.split(", ")), folder)
+            data_set = next((name for name in data_sets if folder in folders_of(name)), folder)
             aps.setdefault(data_set, []).append(float(np.mean(score(images, config).ap)))
     return float(np.mean([np.mean(values) for values in aps.values()]))

@@ -23,7 +23,16 @@ from .annotations import Annotation
 from .checkpoint import read_checkpoint
 from .config import TrainConfig
 from .dataset import cell_diameters
-from .evaluation import as_table, by_folder, compare, predict_all, reference_model, tune, tune_for_sizes_found
+from .evaluation import (
+    as_table,
+    by_folder,
+    compare,
+    folders_of,
+    predict_all,
+    reference_model,
+    tune,
+    tune_for_sizes_found,
+)
 from .history import rows_of
 from .optimisers import has_converged
 from .provenance import versions
@@ -186,12 +195,10 @@ def read_about(path: Path) -> dict[str, Any]:
 
 
 def counted(data: Sequence[dict[str, Any]], parts: Mapping[str, Sequence[Annotation]]) -> list[dict[str, Any]]:
-    """Add the number of images to the data sets that are named as a folder of the run and do not tell it."""
+    """Add the number of images to the data sets that are named as folders of the run and do not tell it."""
     n_images = Counter(annotation.name.split("/")[0] for chosen in parts.values() for annotation in chosen)
-    return [
-        {**entry, "images": entry.get("images", n)} if (n := n_images[str(entry.get("name"))]) else entry
-        for entry in data
-    ]
+    counts = [sum(n_images[folder] for folder in folders_of(str(entry.get("name")))) for entry in data]
+    return [{**entry, "images": entry.get("images", n)} if n else entry for entry, n in zip(data, counts, strict=True)]
 
 
 def doubts_about(data: Sequence[dict[str, Any]], parts: Mapping[str, Sequence[Annotation]]) -> list[str]:

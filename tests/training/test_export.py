@@ -289,6 +289,8 @@ def test_images_are_counted_in_the_folders_that_are_named(parts):
     """A number that is given stays: of data that weights learned before, only the author knows it."""
     data = [{"name": "drawn"}, {"name": "drawn", "images": 9}, {"name": "before", "images": 7}, {"licence": "CC0"}]
     assert counted(data, parts) == [{"name": "drawn", "images": 6}, *data[1:]]
+    more = {"more": [dataclasses.replace(parts["test"][0], name="more/a")]}
+    assert counted([{"name": "drawn, more"}], {**parts, **more}) == [{"name": "drawn, more", "images": 7}]
 
 
 @pytest.mark.parametrize(
