@@ -1,6 +1,6 @@
 """`make bench`: all benchmarks one after the other, into benchmarks/latest.json and a table on the screen.
 
-    .venv/bin/python -m benchmarks.run [PART ...]      parts: network postprocessing whole peers pipeline train_speed
+    .venv/bin/python -m benchmarks.run [PART ...]      parts: network postprocessing whole pipeline train_speed peers
 
 Every part runs in a process of its own. Those that are not named keep their last figures, if these are of the
 same machine.
@@ -23,7 +23,7 @@ from .timing import machine
 
 ROOT = Path(__file__).parents[1]
 LATEST = Path(__file__).parent / "latest.json"
-PARTS = ("network", "postprocessing", "whole", "peers", "pipeline", "train_speed")
+PARTS = ("network", "postprocessing", "whole", "pipeline", "train_speed", "peers")
 
 
 def main(chosen: list[str]) -> None:

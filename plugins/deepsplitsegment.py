@@ -68,10 +68,9 @@ Objects that were discarded count as well, but not what is smaller than the mode
 - *DeepSplit_SecondsNetwork, DeepSplit_SecondsSplitting*: the time that each took, in seconds.
 
 Pixels outside the image's mask never belong to an object. An image of one grey value gives no objects (with seeds: the
-seeds themselves). An empty field
-of a camera is none: the contrast of each image is stretched, and noise and uneven light may then look like cells. The
-models have learned of it, but may take a speck for a small cell: the diameter of the smallest object, or seeds, keep
-them out; **FlagImage** leaves such images out altogether. Something very bright, debris say, that covers more than
+seeds themselves). An empty field of a camera is none: the contrast of each image is stretched, and noise and uneven
+light may then look like cells. *nuclei* and *cells* have learned of it, but may take a speck for a small cell: the
+diameter of the smallest object, or seeds, keep them out; **FlagImage** leaves such images out altogether. Something very bright, debris say, that covers more than
 0.2 % of the image takes the contrast from the cells, some or most of which are then missed: clip it with
 **RescaleIntensity**, or mask it with **IdentifyPrimaryObjects** and **MaskImage**. An image or a setting that cannot be
 used stops the run with a message; it never gives an empty result.
@@ -234,7 +233,7 @@ Select *No* to set them by hand.
             doc="""\
 *(Used only if you do not use the model's own thresholds)* A pixel belongs to a cell if its probability of being cell
 is at least this, 0.01 to 1. A lower value makes cells larger and finds fainter ones. Start from the model's own value,
-which its page above tells: the 0.5 here is that of no model.
+which its page above tells; 0.5 is only a first value.
 """,
         )
         self.separation_threshold = Float(
@@ -245,7 +244,7 @@ which its page above tells: the 0.5 here is that of no model.
             doc="""\
 *(Used only without seeds, and if you do not use the model's own thresholds)* A pixel separates two cells if its
 probability of being contact between cells is at least this, 0 to 1. A lower value splits more. Start from the model's
-own value, which its page above tells: the 0.5 here is that of no model.
+own value, which its page above tells; 0.5 is only a first value.
 """,
         )
         self.smallest_diameter = Float(
@@ -255,7 +254,7 @@ own value, which its page above tells: the 0.5 here is that of no model.
             doc="""\
 Enter a diameter in pixels: objects with a smaller area than a disc of this diameter are discarded. The others are the
 same as without the limit. The default, 0, takes the model's own limit, but at most half of the diameter of the image's
-typical object, unless even that is smaller than the model's limit (with seeds: no limit); 1 keeps every object.
+typical object, unless the object itself is smaller than the model's limit (with seeds: no limit); 1 keeps every object.
 **MeasureObjectNeighbors** does not count what is discarded here as neighbours.
 """,
         )

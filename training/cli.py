@@ -235,7 +235,7 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m training", description="From annotated images to a weights file.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # Options of several commands.
     data, settings, device = (argparse.ArgumentParser(add_help=False) for _ in range(3))
