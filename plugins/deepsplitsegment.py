@@ -70,10 +70,10 @@ Objects that were discarded count as well, but not what is smaller than the mode
 Pixels outside the image's mask never belong to an object. An image of one grey value gives no objects (with seeds: the
 seeds themselves). An empty field of a camera is none: the contrast of each image is stretched, and noise and uneven
 light may then look like cells. *nuclei* and *cells* have learned of it, but may take a speck for a small cell: the
-diameter of the smallest object, or seeds, keep them out; **FlagImage** leaves such images out altogether. Something very bright, debris say, that covers more than
-0.2 % of the image takes the contrast from the cells, some or most of which are then missed: clip it with
-**RescaleIntensity**, or mask it with **IdentifyPrimaryObjects** and **MaskImage**. An image or a setting that cannot be
-used stops the run with a message; it never gives an empty result.
+diameter of the smallest object, or seeds, keep them out; **FlagImage** leaves such images out altogether. Something
+very bright, debris say, that covers more than 0.2 % of the image takes the contrast from the cells, some or most of
+which are then missed: clip it with **RescaleIntensity**, or mask it with **IdentifyPrimaryObjects** and **MaskImage**.
+An image or a setting that cannot be used stops the run with a message; it never gives an empty result.
 
 Volumes are not supported. To segment each plane as an image of its own, select *No* for *Process as 3D?* in
 **NamesAndTypes** and, in **Metadata**, extract metadata from image file headers: without that, CellProfiler reads only

@@ -7,6 +7,7 @@ is one mask for each cell; `segmentation/NAME.tif` with `separation/NAME.tif` ar
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -24,11 +25,13 @@ from .problems import (
     NO_LABELS,
     NOT_FINITE,
     NOT_GREY,
+    NOT_READ,
     SIZES,
     TWICE,
     AnnotationError,
     Problem,
     describe,
+    faults_in,
 )
 
 
@@ -129,8 +132,8 @@ def find_annotations(folder: Path) -> list[Annotation]:
         A folder is missing or empty, a file has no partner, or several have one name; all of them are named.
     """
     annotations, problems = list_folder(folder)
-    if problems:
-        raise ValueError(f"{folder}: {'; '.join(describe(problems))}. {HOW_TO_REPAIR}")
+    if faults := faults_in(problems):
+        raise ValueError(f"{folder}: {'; '.join(describe(faults))}. {HOW_TO_REPAIR}")
     return annotations
 
 
@@ -138,7 +141,7 @@ HOW_TO_REPAIR = "Mend the files, or let `python -m training prepare --repair` wr
 
 
 def list_folder(folder: Path) -> tuple[list[Annotation], list[Problem]]:
-    """List the images that have all their parts, and the files that have no partner or share a name.
+    """List the images that have all their parts, and what has no partner, shares a name or is not read.
 
     Raises
     ------
@@ -155,6 +158,7 @@ def list_folder(folder: Path) -> tuple[list[Annotation], list[Problem]]:
         Problem(TWICE, name, ", ".join(f"{kind}/{path.name}" for kind in found for path in found[kind].get(name, [])))
         for name in sorted(twice)
     ]
+    problems += [Problem(NOT_READ, path.name) for path in sorted((folder / "images").iterdir()) if _is_not_read(path)]
     images = set(found["images"])
     if not images:
         raise ValueError(f"{folder}/images holds no {' or '.join(IMAGE_SUFFIXES)} files.")
@@ -191,8 +195,15 @@ def _files_by_name(folder: Path) -> dict[str, list[Path]]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         is_masks = folder.name == "labels" and path.is_dir()
         if not path.name.startswith(".") and (is_masks or path.suffix.lower() in IMAGE_SUFFIXES):
-            found.setdefault(path.name if is_masks else path.stem, []).append(path)
+            # macOS writes an umlaut as two characters.
+            name = unicodedata.normalize("NFC", path.name if is_masks else path.stem)
+            found.setdefault(name, []).append(path)
     return found
+
+
+def _is_not_read(path: Path) -> bool:
+    is_hidden = path.name.startswith(".") or path.name.lower() in ("thumbs.db", "desktop.ini")
+    return not is_hidden and (path.is_dir() or path.suffix.lower() not in IMAGE_SUFFIXES)
 
 
 def _annotation(folder: Path, name: str, found: dict[str, dict[str, list[Path]]]) -> Annotation:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from deepsplit_core.images import with_replacement
 from .annotations import Annotation
 from .checks import checked_annotations
 from .config import TrainConfig
-from .distributed import check_batch, is_first, joined, n_processes, program
+from .distributed import check_batch, is_first, joined, n_processes
 from .division import divide, read_split
 from .settings import read_config
 from .stopping import Stopped, stoppable
@@ -35,14 +34,16 @@ def main(arguments: list[str] | None = None) -> int:
         if is_first():
             print(f"\nStopped ({stop}). {_how_to_go_on(options)}", file=sys.stderr)
         return stop.exit_code
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
         print(f"error: {_reason(error)}", file=sys.stderr)
         return 1
     return 0
 
 
 def _reason(error: Exception) -> str:
-    """Say what is wrong; where the system refused a file, it says itself no more than its number and name."""
+    """Say what is wrong; of a file that it refused, or memory, the system itself says little."""
+    if isinstance(error, MemoryError):
+        return f"There is not enough memory ({error}): give fewer images, or smaller ones."
     if isinstance(error, OSError) and error.filename and error.strerror:
         return (
             f"{error.filename} could not be read or written ({error.strerror}): give a path where you may read and "
@@ -53,15 +54,14 @@ def _reason(error: Exception) -> str:
 
 def _how_to_go_on(options: argparse.Namespace) -> str:
     if options.run_command is _reproduce:
-        return f"Go on with the same command: {program()} {shlex.join(options.arguments)}"
+        return "Go on with the same command."
     if options.run_command in (_prepare, _inspect, _simulate) and options.output:
         return f"{options.output} may be incomplete: remove what is new in it, and start again."
     if options.run_command is not _train:
         return "It is not finished: start again."
     if not (options.output / "checkpoint.pt").exists():
         return "No epoch was complete yet: start again with the same command."
-    command = shlex.join([*(argument for argument in options.arguments if argument != "--resume"), "--resume"])
-    return f"{options.output} holds the last complete epoch. Go on with: {program()} {command}"
+    return f"{options.output} holds the last complete epoch. Go on with the same command and --resume."
 
 
 def share(text: str) -> float:

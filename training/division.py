@@ -29,6 +29,11 @@ def divide(folders: list[Path], seed: int) -> dict[str, list[Annotation]]:
             continue
         for part, chosen in split_annotations(annotations, seed).items():
             parts[part] += chosen
+    if not parts["test"]:
+        raise ValueError(
+            f"None of {', '.join(map(str, folders))} has {FEWEST} images, so that none would be left to choose by and "
+            "to test on: put them into one folder, or label more."
+        )
     check_cells(parts)
     check_parts_differ(parts)
     return parts
@@ -69,7 +74,7 @@ def split_annotations(annotations: Sequence[Annotation], seed: int) -> dict[str,
         raise ValueError(
             f"{', '.join(a.name for a in ordered)}: {len(ordered)} annotated images cannot be divided into training, "
             f"validation and test, {FEWEST} are the least. Annotate more or, if it is one large image, cut it into "
-            "pieces that do not overlap."
+            "pieces that do not overlap; scores are then too good, as the test image is one of the same picture."
         )
     order = np.random.default_rng(seed).permutation(len(ordered))
     n_tenth = max(1, round(len(ordered) / 10))

@@ -131,8 +131,8 @@ def by_folder(images: Sequence[Named]) -> dict[str, list[Named]]:
 
 
 def folders_of(data_set: str) -> list[str]:
-    """Return the folders that a data set of a card is named after: "drawn24, drawn48"."""
-    return data_set.split(", ")
+    """Return the folders that a data set of a card may be named after: "drawn24, drawn48"."""
+    return [data_set, *(name.strip() for name in data_set.split(",") if name.strip() != data_set)]
 
 
 def as_table(comparison: dict[str, dict[str, Any]]) -> str:
@@ -245,20 +245,29 @@ def tune_for_sizes_found(
     return splitting, values[splitting]
 
 
+MOST_KEPT = 1 << 30  # bytes
+
+
 class Remembering(nn.Module):
-    """A network that is run once for images that are equal, as most thresholds find the same sizes."""
+    """A network that is run once for images that are equal, as every threshold's first looks are."""
 
     def __init__(self, network: UNet) -> None:
         super().__init__()
         self.network, self.multiple, self.n_outputs = network, network.multiple, network.n_outputs
         self.said: dict[bytes, torch.Tensor] = {}
+        self.kept = 0
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the network's logits (N, n_outputs, Y, X) of images (N, 1, Y, X) on the processor."""
         key = repr(images.shape).encode() + sha256(images.numpy().tobytes()).digest()
-        if key not in self.said:
-            self.said[key] = self.network(images)
-        return self.said[key]
+        if key in self.said:
+            return self.said[key]
+        logits: torch.Tensor = self.network(images)
+        # Later looks are at sizes of their own, mostly. What comes first is kept.
+        if self.kept + logits.nbytes <= MOST_KEPT:
+            self.said[key] = logits
+            self.kept += logits.nbytes
+        return logits
 
 
 def _mean_ap(predicted: Sequence[Predicted], config: SplittingConfig, data_sets: Sequence[str]) -> float:

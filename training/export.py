@@ -174,7 +174,7 @@ def read_about(path: Path) -> dict[str, Any]:
             "shows one, under 'Train on your own cells'."
         )
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = json.loads(path.read_text(encoding="utf-8-sig"))  # as Windows' editors may write it
     except ValueError as error:
         raise ValueError(f"{path} is no JSON file ({error}): mend it.") from error
     if not isinstance(about, dict):
@@ -188,6 +188,8 @@ def read_about(path: Path) -> dict[str, Any]:
     for key in ("name", "description", "known_failures"):
         if not isinstance(about.get(key, ""), str):
             raise ValueError(f"{path}: {key} is {about[key]!r}, but it must be a text.")
+    if not about["name"].isprintable():
+        raise ValueError(f"{path}: name is {about['name']!r}, but a card takes printable characters: type it anew.")
     data = about["data"]
     if not isinstance(data, list) or not data or not all(isinstance(entry, dict) for entry in data):
         raise ValueError(f"{path}: data is {data!r}, but it must be a list of JSON objects, one for each data set.")
@@ -204,7 +206,7 @@ def counted(data: Sequence[dict[str, Any]], parts: Mapping[str, Sequence[Annotat
 def doubts_about(data: Sequence[dict[str, Any]], parts: Mapping[str, Sequence[Annotation]]) -> list[str]:
     """Say which data folders of the run no data set is named after, and which data sets have no licence."""
     folders = sorted({annotation.name.split("/")[0] for chosen in parts.values() for annotation in chosen})
-    unnamed = [folder for folder in folders if not any(folder in str(entry.get("name")) for entry in data)]
+    unnamed = [folder for folder in folders if not any(folder in folders_of(str(entry.get("name"))) for entry in data)]
     doubts = [f"the run learned from {folder}, which no data set in it is named after" for folder in unnamed]
     return doubts + [f"its data set {entry.get('name')} has no licence" for entry in data if not entry.get("licence")]
 

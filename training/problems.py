@@ -23,6 +23,7 @@ ALL_IGNORED = "image without annotated pixels"
 EMPTY = "image without cells"
 PIECES = "label in several pieces"
 BINARY = "labels of one number, as a mask has"
+NOT_READ = "file of another kind or folder in images/, which is not read"
 OVERLAP = "masks that overlap"
 EMPTY_MASK = "mask without pixels"
 COPY = "image that is there twice"
@@ -46,6 +47,7 @@ FAULTS = {
 }
 # Training takes images with a doubt as they are: a person should look at them.
 DOUBTS = {
+    NOT_READ: "left out: save it as TIFF or PNG, in images/ itself",
     EMPTY: "left out: most likely nobody annotated it",
     PIECES: "pieces become cells, crumbs background",
     BINARY: "as label in several pieces",

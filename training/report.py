@@ -23,6 +23,7 @@ from deepsplit_core.weights import Card, Model, read, sha256_of
 from .annotations import Annotation
 from .checkpoint import read_checkpoint
 from .config import flat
+from .copies import short_digest
 from .curves import best_epoch, draw_curves
 from .evaluation import Predicted, compare, predict_all, reference_model, score_cells
 from .export import mixed_with_start
@@ -120,8 +121,12 @@ def page_values(
     comparison = compare(predicted, card.splitting)
     weights = card.training.get("weights", "of the best epoch")
     is_last_kept = weights.startswith("of the last epoch")
-    warnings = [*notes(judged, history, is_last_kept), *differences(comparison, card.metrics["test"])]
     origin = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    warnings = [
+        *learned_before(parts["test"], origin),
+        *notes(judged, history, is_last_kept),
+        *differences(comparison, card.metrics["test"]),
+    ]
     settings = dict(flat(card.training["config"]))
     splitting = [(name, value, MEANINGS[name]) for name, value in card.splitting.to_dict().items()]
     division = [(part, len(chosen), ", ".join(a.name for a in chosen)) for part, chosen in parts.items()]
@@ -182,6 +187,18 @@ def notes(judged: Sequence[Judged], history: Sequence[Row], is_last_kept: bool =
                 f"The last epoch of stage {stage} was its best one: a longer training may give a better model."
             )
     return found
+
+
+def learned_before(test: Sequence[Annotation], origin: Mapping[str, Any]) -> list[str]:
+    """Return a warning where the weights that the run started from, or was taught by, had learned test images."""
+    learned = set(origin.get("learned", "").split())
+    n_learned = sum(short_digest(annotation) in learned for annotation in test)
+    if not n_learned:
+        return []
+    return [
+        f"The weights that this run started from, or was taught by, had learned {n_learned} of the {len(test)} test "
+        "images: the scores below are too good."
+    ]
 
 
 def differences(found: Mapping[str, Any], of_card: Mapping[str, Any]) -> list[str]:

@@ -47,7 +47,7 @@ def read_config(name: str, settings: Sequence[str] = (), start_from: str = "") -
     for setting in settings:
         chosen = merge(chosen, read_setting(setting))
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         sizes = {key: value for key, value in values.get("preprocessing", {}).items() if key in SIZES}
         asked = merge({"preprocessing": sizes} if is_preset else values, chosen)
         check_kinds(merge(values, chosen), TrainConfig().to_dict())

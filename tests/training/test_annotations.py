@@ -7,7 +7,8 @@ import pytest
 import tifffile
 from drawing import as_sets, contact
 
-from training.annotations import find_annotations
+from training.annotations import find_annotations, list_folder
+from training.problems import NOT_READ
 
 
 def test_partners_are_found_and_read(data):
@@ -162,6 +163,23 @@ def test_two_images_of_one_name_are_refused(data):
     write_png(data / "images" / "field0.png", np.zeros((48, 52), np.uint8))
     with pytest.raises(ValueError, match="field0"):
         find_annotations(data)
+
+
+def test_umlauts_of_macos_are_umlauts(data):
+    """It writes u and two dots: the names look alike."""
+    for kind, umlaut in (("images", "\u00fc"), ("labels", "u\u0308")):
+        (data / kind / "field0.tif").rename(data / kind / f"pr{umlaut}fung.tif")
+    assert "drawn/pr\u00fcfung" in [annotation.name for annotation in find_annotations(data)]
+
+
+def test_what_is_not_read_in_images_is_named(data):
+    """Neither a folder in it nor a file of another kind is passed over; what the system leaves there is."""
+    (data / "images" / "plate1").mkdir()
+    for name in ("photo.jpg", ".DS_Store", "Thumbs.db"):
+        (data / "images" / name).touch()
+    annotations, problems = list_folder(data)
+    assert [(problem.kind, problem.name) for problem in problems] == [(NOT_READ, "photo.jpg"), (NOT_READ, "plate1")]
+    assert find_annotations(data) == annotations
 
 
 @pytest.mark.parametrize("kind", ["images", "labels"])

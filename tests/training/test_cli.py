@@ -205,6 +205,32 @@ def test_one_or_two_images_beside_a_folder_are_all_learned_from(data, preset, tm
     assert "corrected/mine" in json.loads((tmp_path / "run" / "split.json").read_text())["train"]
 
 
+def test_folders_of_two_images_each_leave_none_to_test_on(data, few, preset, tmp_path, capsys):
+    for path in [path for kind in ("images", "labels") for path in sorted((few / kind).iterdir())[2:]]:
+        path.unlink()
+    other = tmp_path / "other"
+    shutil.copytree(few, other)
+    assert (
+        main(["train", "--data", str(few), str(other), "--preset", str(preset), "--output", str(tmp_path / "r")]) == 1
+    )
+    assert "has 3 images, so that none would be left to choose by and to test on" in capsys.readouterr().err
+
+
+def test_missing_memory_is_told_in_a_sentence(tmp_path, monkeypatch, capsys):
+    def simulate(*_):
+        raise MemoryError("Unable to allocate 8 TiB")
+
+    monkeypatch.setattr("training.simulated.simulate", simulate)
+    assert main(["simulate", "--output", str(tmp_path / "drawn"), "--number", "1"]) == 1
+    assert "There is not enough memory (Unable to allocate 8 TiB)" in capsys.readouterr().err
+
+
+def test_files_that_windows_editors_wrote_are_read(data, preset, tmp_path):
+    """With a mark of their encoding before the text."""
+    (tmp_path / "windows.toml").write_text(preset.read_text(), encoding="utf-8-sig")
+    assert read_config(str(tmp_path / "windows.toml")) == read_config(str(preset))
+
+
 def test_a_folder_that_has_moved_is_named(data, preset, tmp_path):
     assert train(data, tmp_path / "run", preset) == 0
     data.rename(tmp_path / "moved")

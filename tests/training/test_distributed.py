@@ -102,7 +102,7 @@ def test_stopped_processes_leave_none_behind(data, preset, tmp_path, torchrun):
     process.terminate()
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert errors.count("Go on with: torchrun --nproc-per-node 2 -m training train") == 1
+    assert errors.count("Go on with the same command and --resume.") == 1
     assert processes_with(tmp_path / "run") == []
     assert read_checkpoint(tmp_path / "run" / "checkpoint.pt")["history"]
 

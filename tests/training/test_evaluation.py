@@ -228,3 +228,14 @@ def test_a_remembering_network_knows_images_apart():
     for image in [*images, *images]:
         with torch.no_grad():
             assert torch.equal(remembering(image), network(image))
+
+
+def test_a_remembering_network_keeps_no_more_than_it_may(monkeypatch):
+    network = wired_network()
+    images = [torch.rand(1, 1, 32, 16) for _ in range(3)]
+    with torch.no_grad():
+        monkeypatch.setattr(evaluation, "MOST_KEPT", 2 * network(images[0]).nbytes)
+        remembering = Remembering(network)
+        for image in [*images, *images]:
+            assert torch.equal(remembering(image), network(image))
+    assert len(remembering.said) == 2

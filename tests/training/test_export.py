@@ -294,6 +294,35 @@ def test_images_are_counted_in_the_folders_that_are_named(parts):
 
 
 @pytest.mark.parametrize(
+    ("name", "doubted"),
+    [("mydata, more", []), ("mydata,more", []), ("mydata and more", ["mydata", "more"]), ("mydata2, more", ["mydata"])],
+)
+def test_count_and_doubt_take_the_same_folders(parts, name, doubted):
+    image = parts["test"][0]
+    own = {"train": [dataclasses.replace(image, name="mydata/a"), dataclasses.replace(image, name="more/a")]}
+    data = [{"name": name, "licence": "CC0"}]
+    doubts = [f"the run learned from {folder}, which no data set in it is named after" for folder in sorted(doubted)]
+    assert doubts_about(data, own) == doubts
+    assert counted(data, own)[0].get("images", 0) == 2 - len(doubted)
+
+
+def test_a_comma_may_be_part_of_a_folders_name(parts):
+    own = {"train": [dataclasses.replace(parts["test"][0], name="HeLa, 20x/a")]}
+    assert counted([{"name": "HeLa, 20x"}], own) == [{"name": "HeLa, 20x", "images": 1}]
+
+
+def test_about_that_windows_editors_wrote_is_read(tmp_path):
+    (tmp_path / "about.json").write_text(json.dumps(ABOUT), encoding="utf-8-sig")
+    assert read_about(tmp_path / "about.json") == ABOUT
+
+
+def test_a_name_that_no_card_takes_is_refused_before_hours_of_choosing(tmp_path):
+    (tmp_path / "about.json").write_text(json.dumps({**ABOUT, "name": "HeLa\u00a0nuclei"}))
+    with pytest.raises(ValueError, match="a card takes printable characters"):
+        read_about(tmp_path / "about.json")
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [("name", 1), ("description", None), ("known_failures", []), ("data", {}), ("data", ["drawn"]), ("data", [])],
 )

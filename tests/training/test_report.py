@@ -14,9 +14,10 @@ from deepsplit_core.metrics import Scores
 from deepsplit_core.weights import read
 from training.annotations import find_annotations
 from training.cli import main
+from training.copies import short_digest
 from training.division import read_split, split_annotations
 from training.export import export
-from training.report import Judged, images, notes, quality, scores_table, table
+from training.report import Judged, images, learned_before, notes, quality, scores_table, table
 
 ABOUT = {"name": "<script>alert(1)</script>", "description": "R&D", "data": [{"name": "a<b", "licence": "CC0"}]}
 
@@ -146,6 +147,14 @@ def test_reader_is_warned_of_few_images_and_of_a_training_that_was_too_short(dat
     assert notes(many, rows, is_last_kept=True) == []
     stages = [*rows, *({**row, "stage": "separation", "cds": row["epoch"] / 9} for row in rows)]
     assert [len(notes(many, stages, is_last_kept)) for is_last_kept in (False, True)] == [2, 1]
+
+
+def test_reader_is_warned_of_test_images_that_earlier_weights_had_learned(data):
+    images = find_annotations(data)[:3]
+    learned = f"0123abcd {short_digest(images[1])}"
+    assert learned_before(images, {}) == learned_before(images[:1], {"learned": learned}) == []
+    (warning,) = learned_before(images, {"learned": learned})
+    assert "had learned 1 of the 3 test images" in warning
 
 
 def test_cells_of_tables_are_escaped():

@@ -113,7 +113,7 @@ def test_stopped_grid_says_how_to_go_on(both, preset, tmp_path, monkeypatch, cap
     arguments = command(both, tmp_path / "out", preset, *TWO)
     assert main(arguments) == 143
     stopped = capsys.readouterr().err.strip().splitlines()[-1]
-    assert stopped == f"Stopped (SIGTERM). Go on with the same command: python -m training {' '.join(arguments)}"
+    assert stopped == "Stopped (SIGTERM). Go on with the same command."
 
 
 def test_each_step_of_the_post_processing_is_counted():

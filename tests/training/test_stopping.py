@@ -72,7 +72,7 @@ def test_signal_ends_with_a_sentence_that_says_how_to_go_on(start, data, preset,
     stopped, *rest = errors.strip().splitlines()
     assert (rest, stopped.split(" (")[0]) == ([], "Stopped")
     assert name in stopped
-    assert stopped.endswith(f"Go on with: python -m training {' '.join(command(data, run, preset, '--resume'))}")
+    assert stopped.endswith("holds the last complete epoch. Go on with the same command and --resume.")
     assert read_checkpoint(run / "checkpoint.pt")["history"]
     assert list(run.glob(".*.part*")) == []
 
@@ -88,7 +88,7 @@ def test_signal_while_a_checkpoint_is_written_waits_for_it(data, preset, tmp_pat
 
     monkeypatch.setattr(torch, "save", interrupted)
     assert main(command(data, tmp_path / "run", preset)) == 143
-    assert "holds the last complete epoch. Go on with: " in capsys.readouterr().err
+    assert "holds the last complete epoch. Go on with " in capsys.readouterr().err
     assert len(read_checkpoint(tmp_path / "run" / "checkpoint.pt")["history"]) == 1
 
 
