@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Callable, Union
+from typing import TYPE_CHECKING, Callable, Union
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import tifffile
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -26,8 +29,8 @@ def read_image(path: PathLike, is_labels: bool = False) -> np.ndarray:
     Returns
     -------
     array
-        As stored, also where the file says that 0 is white: (Y, X) for a grey image, of a PNG without its opacity; with
-        further axes for colours, planes or pages.
+        As stored, also where the file says that 0 is white, but for images of one bit, which are as seen: (Y, X) for a
+        grey image, without its opacity; with further axes for colours, planes or pages, where there are several.
 
     Raises
     ------
@@ -108,7 +111,8 @@ def _read_tiff(path: Path) -> np.ndarray:
             )
         series, is_0_white = found[0], found[0].keyframe.photometric == 0
         try:
-            return np.asarray(series.asarray())
+            image = np.asarray(series.asarray())
+            return _plane_of(~image if is_0_white and image.dtype == bool else image, series)
         except (ValueError, NotImplementedError) as error:
             if not any(words in str(error) for words in ("imagecodecs", "not supported")):
                 raise
@@ -131,7 +135,17 @@ def _read_tiff(path: Path) -> np.ndarray:
         image = ~image
     # It knows neither signed bytes nor unsigned numbers of 32 bits, and gives their bits as the type that it knows.
     has_other_sign = {image.dtype.kind, series.dtype.kind} == {"i", "u"} and image.itemsize == series.dtype.itemsize
-    return image.view(series.dtype.newbyteorder("=")) if has_other_sign else image
+    return _plane_of(image.view(series.dtype.newbyteorder("=")) if has_other_sign else image, series)
+
+
+def _plane_of(image: np.ndarray, series: tifffile.TiffPageSeries) -> np.ndarray:
+    """Leave out the axes of length 1, in which there is nothing to choose, and how opaque each grey pixel is."""
+    axes, opacity = series.axes, series.keyframe.extrasamples
+    if len(axes) != image.ndim:
+        return image
+    if axes.endswith("S") and image.shape[-1] == 2 and opacity and opacity[0] in (1, 2):
+        image = image[..., :1]
+    return image.reshape([n for n, axis in zip(image.shape, axes) if n > 1 or axis in "YX"])
 
 
 def write_labels(path: PathLike, labels: np.ndarray) -> None:

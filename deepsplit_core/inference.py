@@ -16,6 +16,7 @@ from .tiling import plan
 
 LOGGER = logging.getLogger(__name__)
 MANY_TILES = 16  # splitting a larger image takes as much memory as the network; getting it again costs little beside it
+BAND_ROWS = 256  # of an image that is made narrower at once
 SMALLEST_TILE = 256  # pixels; half of the side of a smaller one would be halo
 
 
@@ -116,12 +117,21 @@ def resize(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if image.shape[-2:] == tuple(shape):
         return image
     planes = image.reshape(-1, *image.shape[-2:])
+    n_rows, n_columns = shape
     resized = np.empty((len(planes), *shape), image.dtype)
-    for plane, result in zip(planes, resized):  # one at a time: torch needs float32 for it
-        pixels = torch.from_numpy(np.ascontiguousarray(plane, np.float32))[None, None]
-        size = tuple(shape)
-        result[:] = functional.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)[0, 0]
+    for plane, result in zip(planes, resized):
+        if n_columns < plane.shape[1]:  # first the rows, which is the same: of few at a time, as torch needs float32
+            bands = np.array_split(plane, -(-len(plane) // BAND_ROWS))
+            plane = np.concatenate([_resized_plane(band, (len(band), n_columns)) for band in bands])
+        result[:] = _resized_plane(plane, (n_rows, n_columns))
     return resized.reshape(*image.shape[:-2], *shape)
+
+
+def _resized_plane(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    pixels = torch.from_numpy(np.ascontiguousarray(plane, np.float32))[None, None]
+    resized = functional.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
+    result: np.ndarray = resized[0, 0].numpy()
+    return result
 
 
 def shrink(image: np.ndarray, factor: float) -> np.ndarray:

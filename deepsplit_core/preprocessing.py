@@ -93,18 +93,19 @@ def preprocess(image: np.ndarray, config: PreprocessingConfig, mask: np.ndarray 
     values = image.ravel() if mask is None else image[mask]
     if config.method == "equalise":
         return _equalise(image, values)
-    low, high = np.percentile(values, [config.low, config.high])
+    # Rounded to the image's type: two percentiles may differ by less than it can tell.
+    low, high = np.percentile(values, [config.low, config.high]).astype(image.dtype)
     if high == low:  # almost all pixels are equal, a few are not
         low, high = values.min(), values.max()
     with np.errstate(over="ignore"):
-        span = image.dtype.type(high) - image.dtype.type(low)
+        span = high - low
     if not math.isfinite(span):
         raise ValueError(
             f"The grey values reach from {low:g} to {high:g}, further than {image.dtype} can tell: divide them by a "
             "number that brings them to everyday size."
         )
     # In place: `image` is a copy, and a large one.
-    image -= image.dtype.type(low)
+    image -= low
     image /= span
     return np.clip(image, 0, 1, out=image).astype(np.float32, copy=False)
 

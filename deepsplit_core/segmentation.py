@@ -204,6 +204,7 @@ def _look(image: np.ndarray, mask: np.ndarray | None, model: Model, scale: float
 
     seen = inference.shrink(image, scale * model.card.preprocessing.shrink)
     probabilities, tile = inference.predict_in_memory(model.network, seen, model.device, model.dtype, TilingConfig())
+    del seen  # as large as the probabilities, where the image was enlarged
     probabilities = inference.resize(probabilities, image.shape)
     if mask is not None:
         probabilities[:, ~mask] = 0

@@ -101,7 +101,8 @@ def _find_seeds(labels: np.ndarray, seed_distance: float) -> _Seeds:
     pixels = _find_maxima(blocks, seed_distance / side)
     y, x = np.divmod(pixels, blocks.shape[1])
     middles = (y * side + side // 2) * labels.shape[1] + x * side + side // 2
-    return _Seeds(middles, _connected(pixels, blocks.shape[1]), blocks.ravel()[pixels])
+    segments = blocks.ravel()[pixels]
+    return _Seeds(middles, _connected(pixels, segments, blocks.shape[1]), segments)
 
 
 def _blocks(labels: np.ndarray, side: int) -> np.ndarray:
@@ -158,13 +159,18 @@ def _distance_around(
     return of_all()[start:stop], slice(rows.start - start, rows.stop - start)
 
 
-def _connected(pixels: np.ndarray, n_columns: int) -> np.ndarray:
-    """Return the number, from 1, of the 4-connected piece of each pixel: ascending indices into a flat image."""
-    last_column = pixels % n_columns == n_columns - 1
+def _connected(pixels: np.ndarray, segments: np.ndarray, n_columns: int) -> np.ndarray:
+    """Return the number, from 1, of the piece of each pixel: ascending indices into a flat image, and their segments.
+
+    Pixels of one segment that meet at a corner are connected: the ridge of a cell may be a diagonal line.
+    """
+    column = pixels % n_columns
     edges = []
-    for step, is_apart in ((1, last_column), (n_columns, np.zeros_like(last_column))):
-        place = np.searchsorted(pixels, pixels + step)
-        is_there = ~is_apart & (np.append(pixels, -1)[place] == pixels + step)
+    for right, down in ((1, 0), (-1, 1), (0, 1), (1, 1)):
+        neighbours = pixels + down * n_columns + right
+        place = np.searchsorted(pixels, neighbours)
+        is_there = (column + right >= 0) & (column + right < n_columns)
+        is_there &= (np.append(pixels, -1)[place] == neighbours) & (np.append(segments, -1)[place] == segments)
         edges.append(np.stack([np.flatnonzero(is_there), place[is_there]]))
     one, other = np.concatenate(edges, axis=1)
     graph = sparse.coo_matrix((np.ones(one.size), (one, other)), shape=(pixels.size, pixels.size))

@@ -153,7 +153,7 @@ class Place:
         return listener, address
 
     def read_address(self) -> Address | None:
-        """Return where an engine listens, or listened; None if nothing is written down.
+        """Return where an engine listens, or listened; None if nothing is written down, or not all of it.
 
         Raises
         ------
@@ -163,9 +163,9 @@ class Place:
         try:
             self.check()
             values = json.loads(self.address.read_text())
-        except FileNotFoundError:
+            return Address(values["endpoint"], bytes.fromhex(values["token"]), values["pid"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # a crash of the system may leave half a file
             return None
-        return Address(values["endpoint"], bytes.fromhex(values["token"]), values["pid"])
 
     def leave(self) -> None:
         """Remove address and socket, so that nobody comes any more."""

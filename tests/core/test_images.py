@@ -79,6 +79,32 @@ def test_colours_and_planes_are_read_as_stored(tmp_path):
     assert read_image(tmp_path / "colour.png").shape == (5, 7, 3)
 
 
+@pytest.mark.parametrize("shape", [(1, 5, 7), (5, 7, 1), (1, 1, 1, 5, 7, 1), (1, 1, 7), (5, 1, 1)])
+def test_axes_of_length_1_beside_y_and_x_are_left_out(tmp_path, shape):
+    """As programs write them that convert CZI and ND2 to TIFF: there is nothing to choose from."""
+    image = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    tifffile.imwrite(tmp_path / "plane.tif", image, photometric="minisblack")
+    assert read_image(tmp_path / "plane.tif").ndim == 2
+    assert np.array_equal(read_image(tmp_path / "plane.tif").ravel(), image.ravel())
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_grey_tiff_is_read_without_its_opacity(tmp_path, compression):
+    grey = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    Image.fromarray(np.stack([grey, 255 - grey], axis=-1), "LA").save(tmp_path / "a.tif", compression=compression)
+    assert np.array_equal(read_image(tmp_path / "a.tif"), grey)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "group4"])
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_a_mask_of_one_bit_is_read_as_it_is_seen(tmp_path, compression, photometric):
+    mask = np.indices((16, 24)).sum(axis=0) > 12
+    Image.fromarray(mask).save(tmp_path / "mask.tif", compression=compression, tiffinfo={262: photometric})
+    with Image.open(tmp_path / "mask.tif") as picture:
+        assert picture.tag_v2[262] == photometric
+        assert np.array_equal(read_image(tmp_path / "mask.tif"), np.array(picture))
+
+
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_compressed_tiff(tmp_path, compression, dtype):

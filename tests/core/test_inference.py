@@ -136,6 +136,14 @@ def test_resize_keeps_a_ramp_a_ramp():
         np.testing.assert_allclose(resize(ramp, (n, n))[n // 2, inside], expected[inside], atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(20, 30), (90, 31), (7, 1)])
+def test_resize_in_bands_is_resize(monkeypatch, shape):
+    image = noise((2, 61, 70))
+    whole = resize(image, shape)
+    monkeypatch.setattr(inference, "BAND_ROWS", 8)
+    assert np.array_equal(resize(image, shape), whole)
+
+
 def test_resize_averages_where_it_shrinks():
     """Each new pixel stands for 16: what is left of noise is a quarter of its spread, or less."""
     image = noise((128, 128))

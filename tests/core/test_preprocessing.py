@@ -223,6 +223,14 @@ def test_percentiles_become_0_and_1():
         assert result.ravel()[value] == pytest.approx(expected)
 
 
+def test_percentiles_between_two_neighbouring_numbers():
+    """Between 2^24 and the next number that float32 knows; rounded, the two are one."""
+    image = np.full(360_000, 2**24, np.float32)
+    image[int(0.998 * (image.size - 1)) + 1 :] = 2**24 + 2
+    result = preprocess(image.reshape(600, 600), PreprocessingConfig("percentile", low=1, high=99.8))
+    assert np.unique(result).tolist() == [0, 1]
+
+
 # Mask
 
 

@@ -175,8 +175,27 @@ def test_a_seed_of_several_pixels_across_two_bands_is_one(monkeypatch):
 
 def test_seeds_at_both_ends_of_a_row_are_two():
     """Flat indices of the last pixel of a row and the first of the next are neighbours, the pixels are not."""
-    assert watershed._connected(np.array([4, 5]), 5).tolist() == [1, 2]
-    assert watershed._connected(np.array([3, 4, 9, 12]), 5).tolist() == [1, 1, 1, 2]
+    assert watershed._connected(np.array([4, 5]), np.array([1, 1]), 5).tolist() == [1, 2]
+    assert watershed._connected(np.array([3, 4, 9, 12]), np.ones(4), 5).tolist() == [1, 1, 1, 2]
+
+
+def test_seeds_that_meet_at_a_corner_are_one_unless_their_segments_are_two():
+    corners, two = np.array([2, 6, 12, 18]), np.array([1, 1, 1, 2])  # one to the left, two to the right, of 5 columns
+    assert watershed._connected(corners, np.ones(4), 5).tolist() == [1, 1, 1, 1]
+    assert watershed._connected(corners, two, 5).tolist() == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 44.5, 45, 135])
+@pytest.mark.parametrize(("width", "length"), [(9, 36), (16, 128), (31, 93)])
+def test_a_long_cell_stays_whole_at_any_angle(degrees, width, length):
+    """At 45 degrees its ridge is a diagonal line of pixels, which are one seed."""
+    y, x = np.mgrid[:201, :201] - 100
+    angle = np.deg2rad(degrees)
+    along, across = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+    beyond = np.maximum(np.abs(along) - (length - width) / 2, 0)  # its ends are round
+    labels = (np.hypot(beyond, across) < width / 2).astype(np.int32)
+    assert cut_short_borders(labels, SplittingConfig(longest_cut=28.8, neck=0.6, seed_distance=10.8)) == 0
+    assert np.unique(labels).size == 2
 
 
 def test_no_segments_no_cuts():

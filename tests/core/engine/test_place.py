@@ -76,6 +76,14 @@ def test_what_is_written_down_is_read_back(folder):
     assert not folder.socket_file.exists()
 
 
+@pytest.mark.parametrize("content", ["", "\0" * 60, "{}", "[]", '{"endpoint": "x", "token": "no hex", "pid": 1}'])
+def test_half_an_address_is_none(folder, content):
+    """A crash of the whole system may leave it: an engine that starts then writes it anew."""
+    folder.make()
+    folder.address.write_text(content)
+    assert folder.read_address() is None
+
+
 def test_a_long_path_means_a_port_of_this_machine_alone(tmp_path):
     place = Place(tmp_path / ("x" * 120))
     place.make()
