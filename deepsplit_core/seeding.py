@@ -39,11 +39,12 @@ def combine_seeds(labels: np.ndarray, all_labels: np.ndarray, mask: np.ndarray |
     mask : (Y, X) bool array, optional
         Of the image in which the seeds grow.
     """
-    largest = max(int(labels.max(initial=0)), int(all_labels.max(initial=0)))
+    n = int(labels.max(initial=0))
+    largest = max(n, int(all_labels.max(initial=0)))
     if largest >= 2**31 // 2:  # both are numbered after each other
         raise ValueError(f"The largest number of a seed is {largest}, expected less than {2**31 // 2}: renumber them.")
     mask = None if mask is None else np.asarray(mask, bool)
-    n, all_labels = int(labels.max(initial=0)), all_labels.astype(np.int32)  # CellProfiler's may have 8 bits
+    all_labels = all_labels.astype(np.int32)  # CellProfiler's may have 8 bits
     is_other = touches_image_border(all_labels)
     if mask is not None:
         is_other |= touches_mask_border(all_labels, mask)

@@ -247,8 +247,7 @@ def split_prediction(prediction: Prediction, config: SegmentConfig, seeds: Seeds
         labels, touching, small = (np.where(prediction.mask, part, 0) for part in (labels, touching, small))
 
     areas = areas_of(labels)
-    present = np.flatnonzero(areas)
-    present = present[present > 0]
+    present = np.flatnonzero(areas[1:]) + 1
     is_small = areas < (config.smallest_cell or 0.0)
     is_small[0] = False
     small = np.where(is_small[labels], labels + small.max(initial=0), small) if is_small.any() else small

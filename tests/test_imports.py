@@ -43,32 +43,6 @@ def test_training_and_plugin_build_on_the_core(root):
         assert any("deepsplit_core" in imported(path) for path in sources(root, part))
 
 
-@pytest.mark.parametrize("part", ["deepsplit_core", "plugins"])
-def test_core_and_plugin_are_python_3_8(root, part):
-    for path in sources(root, part):
-        ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=(3, 8))
-
-
-@pytest.mark.parametrize("part", ["deepsplit_core", "plugins"])
-def test_newer_annotations_are_never_evaluated(root, part):
-    """`list[int]` and `int | None` mean an error in Python 3.8 where the file does not postpone them."""
-    for path in sources(root, part):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        postponed = any(isinstance(n, ast.ImportFrom) and n.module == "__future__" for n in tree.body)
-        annotations = [n.annotation for n in ast.walk(tree) if isinstance(n, (ast.AnnAssign, ast.arg)) and n.annotation]
-        annotations += [n.returns for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.returns]
-        newer = [ast.unparse(a) for a in annotations if is_newer(a)]
-        assert postponed or not newer, (path, newer)
-
-
-def is_newer(annotation):
-    return any(
-        (isinstance(n, ast.BinOp) and isinstance(n.op, ast.BitOr))
-        or (isinstance(n, ast.Subscript) and getattr(n.value, "id", "") in {"list", "dict", "tuple", "type", "set"})
-        for n in ast.walk(annotation)
-    )
-
-
 def run_python(root, code):
     return subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
 

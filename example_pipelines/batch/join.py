@@ -74,6 +74,10 @@ def main(arguments: List[str]) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    columns, rows = tables["Image.csv"]
+    numbers = {int(row[columns.index("ImageNumber")]) for row in rows}
+    if missing := sorted(set(range(1, max(numbers, default=0))) - numbers):
+        print(f"warning: no job has the images {', '.join(map(str, missing))}", file=sys.stderr)
     options.output.mkdir(parents=True, exist_ok=True)
     for name, (columns, rows) in tables.items():
         with open(options.output / name, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:

@@ -8,9 +8,11 @@ to pass over. So what counts here is what it wrote: a missing result gives exit 
 
 import csv
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 from typing import Dict, List, Optional
@@ -52,9 +54,11 @@ def run_cellprofiler(
 
     The output folder is emptied of earlier results, and receives CellProfiler's log.
     """
-    program = shutil.which("cellprofiler", path=str(Path(sys.executable).parent))
+    # Beside Python in an environment; elsewhere in the folder of scripts.
+    folders = os.pathsep.join([str(Path(sys.executable).parent), sysconfig.get_path("scripts")])
+    program = shutil.which("cellprofiler", path=folders)
     if program is None:
-        raise SystemExit(f"No cellprofiler beside {sys.executable}: run this with the Python of `make env` (.venv).")
+        raise SystemExit(f"No program cellprofiler in {folders}: run this with the Python of `make env` (.venv).")
     output.mkdir(parents=True, exist_ok=True)
     for pattern in WRITTEN:
         for path in output.glob(pattern):

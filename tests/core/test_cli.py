@@ -246,12 +246,6 @@ def test_evaluate_two_files(tmp_path, capsys):
     assert (scores["dsc"], scores["cds"]) == (1, 0)
 
 
-def test_predicted_comes_first(tmp_path, capsys):
-    write_labels(tmp_path / "a.tif", picture("1122 1122"))
-    write_labels(tmp_path / "b.tif", picture("1111 1111"))
-    assert evaluate_as_json(capsys, tmp_path / "a.tif", tmp_path / "b.tif")["splits"] == 1
-
-
 def test_evaluate_two_folders_joined_by_name(tmp_path, capsys):
     predicted, truth = tmp_path / "predicted", tmp_path / "truth"
     for folder in (predicted, truth):

@@ -92,6 +92,17 @@ def test_a_job_that_failed_is_named(join, small_jobs, tmp_path, capsys):
     assert not output.exists()
 
 
+def test_images_that_no_job_has_are_named(join, small_jobs, tmp_path, capsys):
+    path = small_jobs[1] / "Image.csv"
+    columns, rows = join.read_table(path)
+    for row in rows:
+        row[columns.index("ImageNumber")] = "7"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+    assert join.main([*map(str, small_jobs), "--output", str(tmp_path / "all")]) == 0
+    assert capsys.readouterr().err.endswith("5, 6\n")
+
+
 def test_an_image_in_two_jobs_is_refused(join, small_jobs):
     with pytest.raises(ValueError, match="Image 1 is in .*job1 and in .*job1"):
         join.join([small_jobs[0], small_jobs[0]])

@@ -11,7 +11,6 @@ import tifffile
 
 from deepsplit_core import engine
 
-FIELDS = ["01_POS002", "01_POS076", "01_POS218"]
 LIMIT = 600  # seconds
 
 SELECT_ENGINE = """
@@ -34,7 +33,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import run_demo
-sys.exit(run_demo.main(Path(sys.argv[2]), pipeline=Path(sys.argv[3])))
+sys.exit(run_demo.main(*map(Path, sys.argv[2:])))
 """
 
 
@@ -62,19 +61,22 @@ def test_its_environment_has_neither_torch_nor_deepsplit(exact_python):
     assert run_in(exact_python, code, "torch", "safetensors", "deepsplit_core") == "(3, 9) None None None\n"
 
 
-def test_labels_are_those_of_the_run_in_one_process(root, demo, demo_run, exact_python, tmp_path, monkeypatch):
+def test_labels_are_those_of_the_run_in_one_process(
+    root, demo, run_example, small_images, exact_python, tmp_path, monkeypatch
+):
     (tmp_path / "run").mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
     pipeline, output = tmp_path / "engine.cppipe", tmp_path / "output"
+    expected = run_example("cell_shape", small_images, tmp_path / "expected")
     run_in(exact_python, SELECT_ENGINE, root / "plugins", demo.PIPELINE, sys.prefix, pipeline)
     try:
-        run_in(exact_python, RUN_DEMO, Path(demo.__file__).parent, output, pipeline)
+        run_in(exact_python, RUN_DEMO, Path(demo.__file__).parent, output, small_images, pipeline)
         (model,) = engine.status()["models"]
         assert model.startswith("nuclei on ")
     finally:
         engine.stop()
     assert list((tmp_path / "run").iterdir()) == []  # the engine left nothing
-    for field in FIELDS:
+    for field in demo.list_fields(small_images):
         for name in ("nuclei", "cells"):
             file = f"{field}_{name}_labels.tiff"
-            assert np.array_equal(tifffile.imread(output / file), tifffile.imread(demo_run[1] / file)), file
+            assert np.array_equal(tifffile.imread(output / file), tifffile.imread(expected / file)), file

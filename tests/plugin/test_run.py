@@ -10,7 +10,6 @@ import sys
 import numpy as np
 import pytest
 from cellprofiler_core.image import Image
-from cellprofiler_core.utilities.core.modules import instantiate_module
 from drawing import as_sets, disc, discs, photograph
 from scipy import ndimage
 
@@ -68,20 +67,6 @@ def test_measurements_are_those_of_the_labels(run_on):
     for axis, name in enumerate(("Location_Center_Y", "Location_Center_X")):
         centres = [np.nonzero(labels == label)[axis].mean() for label in range(1, 5)]
         assert measured(workspace, name) == pytest.approx(centres)
-
-
-def test_measurements_are_announced(run_on):
-    workspace = run_on(draw()[0])
-    module = workspace.module
-    announced = {(name, feature) for name, feature, _ in module.get_measurement_columns(workspace.pipeline)}
-    made = {
-        (name, feature)
-        for name in ("Image", "Nuclei")
-        for feature in workspace.measurements.get_feature_names(name)
-        if feature.startswith(("Count_", "Location_", "Number_"))
-    }
-    assert {("Image", "Count_Nuclei"), ("Nuclei", "Location_Center_X"), ("Nuclei", "Location_Center_Y")} <= made
-    assert made <= announced
 
 
 def test_the_image_is_not_changed(run_on):
@@ -148,19 +133,6 @@ def test_border_objects_are_discarded_but_not_forgotten(run_on):
     # MeasureObjectNeighbors and IdentifySecondaryObjects look at these.
     assert as_sets(objects.unedited_segmented) == as_sets(cells)
     assert as_sets(objects.small_removed_segmented) == as_sets(cells)
-
-
-def test_a_discarded_object_is_still_a_neighbour(run_on):
-    image = np.zeros(SHAPE, np.float32)
-    image[10:20, :21] = 1
-    image[10:20, 10] = CONTACT  # between a cell at the border and one that is not
-    workspace = run_on(image, discard_border=True)
-    assert nuclei(workspace).count == 1
-    neighbours = instantiate_module("MeasureObjectNeighbors")
-    neighbours.object_name.value = neighbours.neighbors_name.value = "Nuclei"
-    neighbours.distance_method.value = "Adjacent"
-    neighbours.run(workspace)
-    assert measured(workspace, "Neighbors_NumberOfNeighbors_Adjacent") == 1
 
 
 def test_an_image_without_contrast_has_no_objects(run_on):

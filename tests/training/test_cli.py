@@ -77,13 +77,6 @@ def test_papers_preset_is_the_papers():
     assert (config.augmentation.zoom, config.augmentation.gamma, config.augmentation.noise) == (1, 1, 0)
 
 
-def test_resumed_run_ends_like_an_uninterrupted_one(data, preset, tmp_path):
-    assert train(data, tmp_path / "run", preset) == 0
-    whole = read_checkpoint(tmp_path / "run" / "checkpoint.pt")
-    assert train(data, tmp_path / "run", preset, "--resume") == 0
-    assert read_checkpoint(tmp_path / "run" / "checkpoint.pt")["epoch"] == whole["epoch"]
-
-
 def test_division_is_written_down(data, preset, tmp_path):
     assert train(data, tmp_path / "run", preset) == 0
     parts = read_split(tmp_path / "run")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from child_runs import command, lengthened, rows, wait_for
+from networks import random_network
 
 from training import distributed, hardware, loop
 from training.checkpoint import read_checkpoint
@@ -152,3 +153,14 @@ def test_processes_draw_different_numbers(monkeypatch):
         monkeypatch.setattr(distributed, "_rank", lambda rank=rank: rank)
         seeds |= {distributed.random_seed(step) for step in range(10)}
     assert len(seeds) == 30
+
+
+def test_running_statistics_become_the_means_over_the_processes(second_of_three, monkeypatch):
+    """The others have twice ours each."""
+    network = random_network(normalisation="batch")
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: total.mul_(5))
+    distributed.average_statistics(network)
+    for name, value in network.named_buffers():
+        factor = 5 / 3 if value.is_floating_point() else 1
+        torch.testing.assert_close(value, before[name] * factor, check_dtype=False)

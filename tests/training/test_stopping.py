@@ -132,7 +132,7 @@ def test_stop_says_what_may_be_incomplete(data, tmp_path, monkeypatch, capsys, c
 
 
 @POSIX
-def test_full_disk_keeps_the_last_epoch(start, data, preset, tmp_path, whole):
+def test_full_disk_keeps_the_last_epoch(start, data, preset, tmp_path):
     """In stage 2 the checkpoint grows by the optimiser's state of more parameters: there the room ends."""
     run = tmp_path / "run"
     preset_two = tmp_path / "free.toml"
