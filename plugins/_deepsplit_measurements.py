@@ -72,7 +72,7 @@ class DeepSplitMeasurements(ImageSegmentation):
     def relate(self, workspace, parents_name, parent_of_cell):
         """Record which of the other objects each cell belongs to."""
         name, measurements = self.y_name.value, workspace.measurements
-        # Their count, which CellProfiler's Objects bring into another form for.
+        # Not `Objects.count`, which first makes a list of all pixels.
         n_parents = int(workspace.object_set.get_objects(parents_name).segmented.max(initial=0))
         n_children = np.bincount(parent_of_cell, minlength=n_parents + 1)[1:]
         measurements.add_measurement(parents_name, FF_CHILDREN_COUNT % name, n_children)
