@@ -29,8 +29,8 @@ def read_image(path: PathLike, is_labels: bool = False) -> np.ndarray:
     Returns
     -------
     array
-        As stored, also where the file says that 0 is white, but for images of one bit, which are as seen: (Y, X) for a
-        grey image, without its opacity; with further axes for colours, planes or pages, where there are several.
+        As stored, also where the file says that 0 is white (but one bit that is compressed as in a fax is as seen): (Y, X)
+        for a grey image, without its opacity; with further axes for colours, planes or pages, where there are several.
 
     Raises
     ------
@@ -111,8 +111,7 @@ def _read_tiff(path: Path) -> np.ndarray:
             )
         series, is_0_white = found[0], found[0].keyframe.photometric == 0
         try:
-            image = np.asarray(series.asarray())
-            return _plane_of(~image if is_0_white and image.dtype == bool else image, series)
+            return _plane_of(np.asarray(series.asarray()), series)
         except (ValueError, NotImplementedError) as error:
             if not any(words in str(error) for words in ("imagecodecs", "not supported")):
                 raise
