@@ -29,8 +29,8 @@ def read_image(path: PathLike, is_labels: bool = False) -> np.ndarray:
     Returns
     -------
     array
-        As stored, also where the file says that 0 is white (but one bit that is compressed as in a fax is as seen): (Y, X)
-        for a grey image, without its opacity; with further axes for colours, planes or pages, where there are several.
+        As stored, also where the file says that 0 is white (one bit, compressed as in a fax: as seen): (Y, X) for a
+        grey image, without its opacity; with further axes for colours, planes or pages, where there are several.
 
     Raises
     ------
