@@ -6,7 +6,7 @@ EXAMPLE is the folder of the images of CellProfiler's ExampleHuman, beside which
 (they are in CellProfiler), or of its ExampleVitra. Nuclei are found in the DNA channel by DeepSplit's model *nuclei*,
 and cells grown from them: the labels know what the cell channel alone does not show. They are as good as the pipeline
 is, so look at them first (`python -m training inspect`). The bundled model *cells* has learned from those of
-ExampleHuman and ExampleFly.
+all three.
 """
 
 import sys
