@@ -20,7 +20,7 @@ class Clumps(NamedTuple):
     labels : (Y, X) int32 array
         0 = background, 1..n = one piece each that holds a cell which was kept.
     all_labels : (Y, X) int32 array
-        The same, and the pieces all of whose cells were discarded; with numbers of its own.
+        The same and, with the numbers after theirs, the pieces all of whose cells were discarded.
     clump_of_cell : (n_cells,) int array
         The number in `labels` of the piece that each cell lies in.
     """
@@ -48,5 +48,7 @@ def find_clumps(found: Segmentation) -> Clumps:
     holds_cell, holds_kept = np.zeros((2, n_pieces + 1), bool)
     holds_cell[pieces[found.touching > 0]] = True
     holds_kept[piece_of_cell[1:]] = True
-    of_all, of_kept = (np.where(holds, np.cumsum(holds), 0).astype(np.int32) for holds in (holds_cell, holds_kept))
+    is_discarded = holds_cell & ~holds_kept
+    of_kept = np.where(holds_kept, np.cumsum(holds_kept), 0).astype(np.int32)
+    of_all = np.where(is_discarded, np.cumsum(is_discarded) + of_kept.max(), of_kept).astype(np.int32)
     return Clumps(of_kept[pieces], of_all[pieces], of_kept[piece_of_cell[1:]])

@@ -11,13 +11,15 @@ from .config import PreprocessingConfig
 _COLOUR_CHANNELS = (3, 4)
 
 
-def check_image(image: np.ndarray) -> np.ndarray:
+def check_image(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Return the image as an array, or say what is wrong with it.
 
     Parameters
     ----------
     image : (Y, X) array of any integer, float or bool type
         Or (Y, X, 3 or 4), where three equal channels are a grey image stored as a colour one, and a fourth is opacity.
+    mask : (Y, X) bool array, optional
+        NaN and infinity outside of it, as a division leaves them beside a cropped well, become the median inside.
 
     Returns
     -------
@@ -26,7 +28,8 @@ def check_image(image: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        It is not a grey 2-D image, has no pixels, holds NaN or infinity, or is a masked array.
+        It is not a grey 2-D image, has no pixels, holds NaN or infinity inside the mask, or is a masked array; or
+        the mask has another shape.
     """
     if np.ma.is_masked(image):
         raise ValueError(
@@ -38,24 +41,29 @@ def check_image(image: np.ndarray) -> np.ndarray:
         raise ValueError(f"The image is the text {str(image)[:80]!r}: read the file first (`skimage.io.imread`).")
     if image.dtype.kind not in "buif":
         raise ValueError(f"The image has values of type {image.dtype}, but integers, floats or bools are needed.")
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        n_bad = int(np.count_nonzero(~np.isfinite(image)))
-        raise ValueError(
-            f"The image holds NaN or infinity in {n_bad} of {image.size} values, but finite grey values are needed: "
-            "replace them before segmenting, outside of a mask as well."
-        )
     is_colour = image.ndim == 3 and image.shape[-1] in _COLOUR_CHANNELS
+    if image.ndim != 2 and not is_colour:
+        raise ValueError(
+            f"The image has {image.ndim} dimensions (shape {image.shape}), but a 2-D grey image (Y, X) is needed: "
+            "choose one plane or one channel."
+        )
+    if mask is not None and mask.shape != image.shape[:2]:
+        raise ValueError(f"The mask has the shape {mask.shape}, its image {image.shape[:2]}: they must be equal.")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        is_bad = ~np.isfinite(image)
+        n_bad = int(np.count_nonzero(is_bad if mask is None else is_bad[mask]))
+        if n_bad:
+            raise ValueError(
+                f"The image holds NaN or infinity in {n_bad} of {image.size} values, but finite grey values are "
+                "needed: replace them before segmenting (ImageMath in CellProfiler)."
+            )
+        image = np.where(is_bad, np.median(image[mask]) if mask.any() else 0, image).astype(image.dtype)
     if is_colour and image.size and (image[..., 1:3] == image[..., :1]).all():
         image = image[..., 0]
     elif is_colour:
         raise ValueError(
             f"The image has {image.shape[-1]} colour channels (shape {image.shape}), but one grey channel (Y, X) is "
             "needed: convert it to grey (ColorToGray in CellProfiler) or choose the channel of the cells."
-        )
-    if image.ndim != 2:
-        raise ValueError(
-            f"The image has {image.ndim} dimensions (shape {image.shape}), but a 2-D grey image (Y, X) is needed: "
-            "choose one plane or one channel."
         )
     if image.size == 0:
         raise ValueError(f"The image has no pixels (shape {image.shape}): choose another region or file.")

@@ -65,7 +65,7 @@ class Segmentation(NamedTuple):
     labels : (Y, X) int32 array
         0 = background, 1..n = one cell each.
     small_removed_labels : (Y, X) int32 array
-        The same and the cells that were discarded, all but those that are too small; with numbers of its own.
+        The same and, with the numbers after theirs, the cells that were discarded, but for those that are too small.
     small : (Y, X) int32 array
         What is too small, for the model or for the config, with numbers of its own.
     touching : (Y, X) int32 array
@@ -161,10 +161,8 @@ def predict(
     load : callable, optional
         Gives the model of a name on a device, as `load_model` does.
     """
-    image = check_image(image)
     mask = None if mask is None else np.asarray(mask, bool)
-    if mask is not None and mask.shape != image.shape:
-        raise ValueError(f"The mask has the shape {mask.shape}, its image {image.shape}: they must be equal.")
+    image = check_image(image, mask)
     model = load(config.model, config.device)
     scale = scale_of(config, model.card)
     # Imported once the model is there, so that a missing torch is reported by load_model.
@@ -261,13 +259,12 @@ def split_prediction(prediction: Prediction, config: SegmentConfig, seeds: Seeds
     if seeds is not None:
         keep[seeds.n + 1 :] = False
         touching = _renumbered(touching, present)
-    if seeds is not None or is_small.any():
-        small_removed = _renumbered(labels, present[~is_small[present]])
-    else:
-        small_removed = labels
     kept = present[keep[present]]
+    discarded = present[~(keep | is_small)[present]]
+    is_as_numbered = seeds is None and kept.size == present.size
+    small_removed = labels if is_as_numbered else _renumbered(labels, np.concatenate([kept, discarded]))
     return Segmentation(
-        labels=_renumbered(labels, kept) if kept.size < present.size else small_removed,
+        labels=_renumbered(labels, kept) if discarded.size else small_removed,
         small_removed_labels=small_removed,
         small=small,
         touching=touching,
@@ -281,7 +278,7 @@ def split_prediction(prediction: Prediction, config: SegmentConfig, seeds: Seeds
 
 
 def _renumbered(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Give the labels `values`, in ascending order, the numbers 1..n, and set all others to background."""
+    """Give the labels `values` the numbers 1..n, in their order, and set all others to background."""
     number = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
     number[values] = np.arange(1, values.size + 1)
     return number[labels]

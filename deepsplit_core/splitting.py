@@ -68,20 +68,20 @@ def split(probabilities: np.ndarray, config: SplittingConfig, seeds: np.ndarray 
         return Split(labels, len(borders(labels).pairs), labels, small)
     n_cuts = cut_short_borders(labels, config) if config.watershed else 0
     contact &= labels == 0  # what was filled as a hole is no contact
-    if config.contact_to_cells:
-        _spread(labels, contact)
-        # `contact` is all False where it was given back, and serves again.
-        contact[:] = False
-        contact.ravel()[_between_cells(labels, small)] = True
-        _spread(labels, contact)
+    touching = labels if config.contact_to_cells else labels.copy()
+    _spread(touching, contact)
+    contact[:] = False  # it serves again, for small segments between cells
+    contact.ravel()[_between_cells(touching, small)] = True
+    _spread(touching, contact)
     # Contact pixels and small segments have kept other holes open: they are filled once those are gone.
-    fill_holes(labels, config.largest_hole)
-    small[labels > 0] = 0
-    renumber(labels, _numbers(labels))
-    if config.contact_to_cells:
-        return Split(labels, n_cuts, labels, small)
-    touching = give_back(labels, contact)
     fill_holes(touching, config.largest_hole)
+    if touching is not labels:
+        fill_holes(labels, config.largest_hole)
+    small[labels > 0] = 0
+    numbers = _numbers(labels)
+    renumber(labels, numbers)
+    if touching is not labels:
+        renumber(touching, numbers)
     return Split(labels, n_cuts, touching, small)
 
 

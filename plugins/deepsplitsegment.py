@@ -724,9 +724,11 @@ Select which Python runs the network. The result is what DeepSplit gives in that
         """Add objects, and measure their number and places."""
         objects = Objects()
         objects.segmented = labels
-        # CellProfiler takes the line before for what is not set, and looks at every pixel of what is. Both are copied,
-        # as MeasureObjectNeighbors of CellProfiler 4 writes into the second.
-        if unedited is not labels:
+        # CellProfiler takes the line before for what is not set, and looks at every pixel of what is, which takes a
+        # while. Both are copied, as MeasureObjectNeighbors of CellProfiler 4 writes into the second. Only
+        # EditObjectsManually asks whether they are set, and should not treat images otherwise that have a speck.
+        is_edited = any(module.module_name == "EditObjectsManually" for module in workspace.pipeline.modules())
+        if is_edited or unedited is not labels:
             objects.unedited_segmented = unedited
             objects.small_removed_segmented = small_removed
         objects.parent_image = image
@@ -745,7 +747,7 @@ Select which Python runs the network. The result is what DeepSplit gives in that
     def prepare_display(self, data, image, found, measured, seeds):
         """Keep what `display` draws: plain values, as they may come from another process."""
         prediction = found.prediction
-        data.x_data, data.y_data = deepsplit_core.check_image(image.pixel_data), found.labels
+        data.x_data, data.y_data = deepsplit_core.check_image(image.pixel_data, prediction.mask), found.labels
         data.dimensions = image.dimensions
         data.discarded = np.where(found.labels == 0, found.all_labels, 0)
         data.cuts = deepsplit_core.border_pixels(found.touching).astype(np.uint8)
@@ -788,7 +790,10 @@ Select which Python runs the network. The result is what DeepSplit gives in that
 
     def prepare_to_create_batch(self, workspace, fn_alter_path):
         """Rewrite the folders for the machines that a batch file is made for."""
-        self.weights_directory.alter_for_create_batch_files(fn_alter_path)
+        folder = self.weights_directory
+        if folder.dir_choice != ABSOLUTE_FOLDER_NAME:  # each job has default folders of its own
+            folder.value = folder.join_string(ABSOLUTE_FOLDER_NAME, folder.get_absolute_path())
+        folder.alter_for_create_batch_files(fn_alter_path)
         if os.path.isabs(self.weights_file.value):
             self.weights_file.value = fn_alter_path(self.weights_file.value)
         self.environment.alter_for_create_batch_files(fn_alter_path)

@@ -15,8 +15,16 @@ from .distributed import n_processes
 
 
 def place(network: UNet, device: torch.device) -> UNet:
-    """Move a network to a device, with its feature maps innermost (channels-last), which is faster there."""
-    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """Move a network to a device, in `memory_format` of it."""
+    return network.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Return channels-last, which is faster, but on Apple's graphics.
+
+    There the gradients of batch normalisation are wrong with it (github.com/pytorch/pytorch/issues/175189).
+    """
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
 def device_of(network: UNet) -> torch.device:
@@ -24,9 +32,14 @@ def device_of(network: UNet) -> torch.device:
     return next(network.parameters()).device
 
 
-def to_device(planes: Tensor, device: torch.device) -> Tensor:
-    """Move images (N, C, Y, X) to the device, channels-last, while the processor goes on."""
-    return planes.to(device, memory_format=torch.channels_last, non_blocking=True)
+def to_device(images: Tensor, targets: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Move a batch, (N, C, Y, X) each, to the device, images in its `memory_format`; to NVIDIA's without waiting.
+
+    Apple's would then read what this process may have freed meanwhile (github.com/pytorch/pytorch/issues/139550).
+    """
+    is_free = device.type == "cuda"  # this process goes on meanwhile
+    images = images.to(device, memory_format=memory_format(device), non_blocking=is_free)
+    return images, targets.to(device, non_blocking=is_free)
 
 
 def autocast(device: torch.device) -> AbstractContextManager:

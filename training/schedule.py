@@ -154,7 +154,6 @@ def stage_loss(
         `outputs` of the network as `distributed.replicated` runs it. The mean of the losses of all processes is then
         that of their joint batch: each pixel counts with its weight, in whichever process it is.
     """
-    device = device_of(network)
-    images, targets = to_device(images, device), targets.to(device, non_blocking=True)
+    images, targets = to_device(images, targets, device_of(network))
     logits = forward(images) if forward else outputs(network, images, stage)
     return loss_of(*logits, targets, stage, mean(sums_of_weights(targets)))

@@ -59,8 +59,8 @@ class Teacher:
         (N, 4, Y, X) float32 tensor
             On the teacher's device.
         """
-        targets = targets.to(self.device, non_blocking=True)
+        images, targets = to_device(images, targets, self.device)
         with autocast(self.device):
-            logits = self.network(to_device(images, self.device))
+            logits = self.network(images)
         masks = torch.lerp(targets[:, :2], torch.sigmoid(logits.float()), self.share)
         return torch.cat([masks, targets[:, 2:]], dim=1)

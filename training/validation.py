@@ -77,7 +77,7 @@ def look_at(network: UNet, sample: Sample, stage: Stage, config: TrainConfig) ->
     image, targets = (
         torch.from_numpy(mirrored(part.numpy()[(slice(None), *window)], network.multiple))[None] for part in sample[:2]
     )
-    image, targets = to_device(image, device_of(network)), targets.to(device_of(network))
+    image, targets = to_device(image, targets, device_of(network))
     segmentation, separation = outputs(network, image, stage)
     loss = float(loss_of(segmentation, separation, targets, stage))
     if stage.keeps_segmentation:

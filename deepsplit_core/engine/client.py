@@ -75,7 +75,8 @@ def predict(
     """
     values = {**config.to_dict(), "model": _absolute(config.model)}
     mask = None if mask is None else np.asarray(mask, bool)
-    arrays = [check_image(image)] if mask is None else [check_image(image), mask]
+    image = check_image(image, mask)
+    arrays = [image] if mask is None else [image, mask]
     answer, (probabilities,) = _ask(python, {"command": "predict", "config": values}, arrays)
     card = Card.from_json(answer["card"])
     return Prediction(probabilities=probabilities, card=card, mask=mask, **answer["prediction"])

@@ -18,7 +18,14 @@ Table = Tuple[List[str], List[List[str]]]
 def read_table(path: Path) -> Table:
     """Read the columns and the rows of a CSV file, whose texts CellProfiler wrote in the encoding of its machine."""
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        columns, *rows = csv.reader(file)
+        columns, *rows = list(csv.reader(file)) or [[]]
+    if columns.count("ImageNumber") != 1:
+        raise ValueError(
+            f"{path} has no column ImageNumber, or several: it tells of pairs of objects, of several kinds of objects in "
+            "one table, or of none. Have ExportToSpreadsheet write one file for each kind of objects, or move this one away."
+        )
+    if any(len(row) != len(columns) for row in rows):
+        raise ValueError(f"{path} has rows that are not complete: its job is not done, or was ended. Run it again.")
     return columns, rows
 
 
@@ -26,8 +33,9 @@ def read_job(job: Path) -> Dict[str, Table]:
     """Read the tables with a row for each image or object; Experiment.csv tells of the run, not of images."""
     tables = {path.name: read_table(path) for path in sorted(job.glob("*.csv")) if path.name != "Experiment.csv"}
     if "Image.csv" not in tables:
+        others = f" (only {', '.join(tables)}; names with a prefix are not known)" if tables else ""
         raise ValueError(
-            f"{job} holds no Image.csv: that job has failed or is not done. Run it again, or leave it out."
+            f"{job} holds no Image.csv{others}: that job has failed or is not done. Run it again, or leave it out."
         )
     return tables
 

@@ -66,6 +66,20 @@ def test_everything_else_is_refused_by_one_sentence(image, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("n_channels", [0, 3])
+def test_nan_and_infinity_outside_of_the_mask_are_the_median_inside(n_channels):
+    """As a division by an illumination of 0 leaves them beside a cropped well."""
+    image = np.array([[np.nan, 1, 2], [np.inf, 5, -np.inf]], np.float32)
+    mask = np.isfinite(image)
+    stored = np.repeat(image[..., None], n_channels, axis=-1) if n_channels else image
+    checked = check_image(stored, mask)
+    assert checked.tolist() == [[2, 1, 2], [2, 5, 2]]
+    assert checked.dtype == np.float32
+    assert np.isnan(image[0, 0])  # the caller's own is as it was
+    with pytest.raises(ValueError, match="NaN or infinity in 1 of 6 values"):
+        check_image(image, mask | np.isnan(image))
+
+
 @pytest.mark.parametrize(("offset", "unit"), [(0, 1), (1e9, 1e-3), (0, 1e-30), (-(10**15), 1)])
 def test_a_person_sees_the_same_whatever_the_unit_and_the_offset(offset, unit):
     image = np.arange(400).reshape(20, 20)

@@ -372,6 +372,13 @@ def test_touching_has_the_contact_and_the_numbers_of_the_cells():
     assert np.array_equal(without_gap.touching, without_gap.labels)
 
 
+@given(arrays(np.float16, (2, 12, 14), elements=st.sampled_from([0.0, 1.0])), st.booleans())
+def test_touching_does_not_depend_on_whether_contact_is_given_back(probabilities, watershed):
+    config = SplittingConfig(smallest_cell=4, smallest_share=1, watershed=watershed)
+    with_gap = split(probabilities, dataclasses.replace(config, contact_to_cells=False)).touching
+    assert as_sets(with_gap) == as_sets(split(probabilities, config).touching)
+
+
 def test_small_segments_are_told_apart_from_cells():
     mask = picture("1111.2. 1111... .....33 .....33") > 0
     labels, _, _, small = split(probabilities_of(mask), SplittingConfig(smallest_cell=3, watershed=False))

@@ -92,6 +92,20 @@ def test_a_job_that_failed_is_named(join, small_jobs, tmp_path, capsys):
     assert not output.exists()
 
 
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("", "Cells.csv has no column ImageNumber"),
+        ("First Image Number,Second Image Number\n1,1\n", "Cells.csv has no column ImageNumber"),
+        ("ImageNumber,ObjectNumber\n2,1\n2\n", "Cells.csv has rows that are not complete"),
+    ],
+)
+def test_a_table_of_another_kind_or_cut_short_is_named(join, small_jobs, tmp_path, capsys, table, message):
+    (small_jobs[1] / "Cells.csv").write_text(table)
+    assert join.main([*map(str, small_jobs), "--output", str(tmp_path / "all")]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_images_that_no_job_has_are_named(join, small_jobs, tmp_path, capsys):
     path = small_jobs[1] / "Image.csv"
     columns, rows = join.read_table(path)

@@ -63,11 +63,12 @@ def run_on(make_module, own_file, objects_of, wired_weights):
     """Run the module on one image, by default with the network that is wired by hand; returns the workspace.
 
     That network calls grey values above 0.3 of the image's range cell, and those around 0.6 contact between cells.
-    Seeds (labels, or CellProfiler's objects) are the objects "Seeds". A module may be given to be run again.
+    Seeds (labels, or CellProfiler's objects) are the objects "Seeds". A module may be given to be run again, and
+    others that come after it in the pipeline, and are not run.
     """
     opened = []
 
-    def run(image, show_window=False, seeds=None, test_mode=False, module=None, **values):
+    def run(image, show_window=False, seeds=None, test_mode=False, module=None, others=(), **values):
         if seeds is not None:
             values = {"use_seeds": True, "seeds_name": "Seeds", **values}
         if module is None:
@@ -77,6 +78,9 @@ def run_on(make_module, own_file, objects_of, wired_weights):
         pipeline.test_mode = test_mode
         module.set_module_num(1)
         pipeline.add_module(module)
+        for number, other in enumerate(others, start=2):
+            other.set_module_num(number)
+            pipeline.add_module(other)
         images = ImageSetList()
         image_set = images.get_image_set(0)
         image_set.add("DNA", image if isinstance(image, Image) else Image(np.asarray(image)))

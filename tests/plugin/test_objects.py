@@ -51,6 +51,26 @@ def test_the_diameter_range(run_on, limits, numbers):
     assert as_sets(objects(run_on(IMAGE, watershed=False, **limits)).segmented) == kept(*numbers)
 
 
+def test_objects_have_the_same_numbers_among_those_that_were_discarded(run_on):
+    """ExpandOrShrinkObjects mixes both: a number would stand for two objects, and have the neighbours of both."""
+    workspace = run_on(IMAGE, watershed=False, discard_border=True, largest_diameter=25.0, wants_clumps=True)
+    for name in ("Nuclei", "Clumps"):
+        found = objects(workspace, name)
+        inside = found.segmented > 0
+        for others in (found.small_removed_segmented, found.unedited_segmented):
+            assert np.array_equal(others[inside], found.segmented[inside])
+            assert others[~inside].max() > found.segmented.max() == len(np.unique(others[inside]))
+            assert not np.isin(others[~inside], found.segmented[inside]).any()
+
+
+@pytest.mark.parametrize("is_edited", [True, False])
+def test_edit_objects_manually_finds_the_same_with_and_without_a_speck(run_on, is_edited):
+    """It alone asks whether there are objects before others were discarded, and treats an image otherwise then."""
+    others = [instantiate_module("EditObjectsManually")] if is_edited else []
+    found = objects(run_on(IMAGE, watershed=False, others=others))
+    assert found.has_unedited_segmented() == is_edited
+
+
 @pytest.mark.parametrize("settings", [{"discard_border": True}, {"largest_diameter": 10.0}])
 def test_the_real_measure_object_neighbors_counts_discarded_neighbours(run_on, settings):
     image = np.zeros((30, 40), np.float32)

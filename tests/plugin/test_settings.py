@@ -9,7 +9,9 @@ import types
 
 import pytest
 from cellprofiler_core.pipeline import Pipeline
+from cellprofiler_core.preferences import DEFAULT_OUTPUT_FOLDER_NAME, DEFAULT_OUTPUT_SUBFOLDER_NAME
 from cellprofiler_core.setting import ValidationError
+from cellprofiler_core.setting.text import _directory
 
 import deepsplit_core
 from deepsplit_core import SegmentConfig
@@ -378,6 +380,19 @@ def test_a_batch_file_gets_the_other_machines_folder(make_module, own_file, tiny
     module = make_module(**own_file(tiny_weights))
     assert module.prepare_to_create_batch(None, lambda path, **_: path.replace(str(tiny_weights.parent), "/cluster"))
     assert module.config().model == "/cluster/tiny.safetensors"
+
+
+@pytest.mark.parametrize("choice", [DEFAULT_OUTPUT_FOLDER_NAME, DEFAULT_OUTPUT_SUBFOLDER_NAME])
+def test_a_batch_file_names_the_folder_of_weights_in_an_output_folder_which_each_job_has_of_its_own(
+    make_module, monkeypatch, tmp_path, choice
+):
+    monkeypatch.setattr(_directory, "get_default_output_directory", lambda: str(tmp_path))
+    module = make_module(model="Own weights file", weights_file="tiny.safetensors")
+    module.weights_directory.value = module.weights_directory.join_string(choice, "models")
+    here = module.weights_directory.get_absolute_path()
+    assert here.startswith(str(tmp_path))
+    assert module.prepare_to_create_batch(None, lambda path, **_: path.replace(str(tmp_path), "/cluster"))
+    assert module.config().model == here.replace(str(tmp_path), "/cluster") + "/tiny.safetensors"
 
 
 def test_a_batch_file_gets_the_other_machines_path_of_a_weights_file_that_was_named_with_its_folder(make_module):

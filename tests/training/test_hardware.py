@@ -7,7 +7,7 @@ import torch
 from networks import random_network
 
 from training import hardware, loop
-from training.hardware import autocast, device_of, n_loaders, place, to_device
+from training.hardware import autocast, device_of, memory_format, n_loaders, place, to_device
 from training.schedule import begin, outputs, stage_loss, stages_of
 
 CPU = torch.device("cpu")
@@ -50,13 +50,17 @@ def test_weights_and_images_are_channels_last(config, samples, tmp_path, monkeyp
 
     def spy(network, images, *rest):
         weights = [p for p in network.parameters() if p.dim() == 4]
-        seen.append(all(map(is_channels_last, [*weights, to_device(images, CPU)])))
+        seen.append(all(map(is_channels_last, [*weights, to_device(images, images, CPU)[0]])))
         return stage_loss(network, images, *rest)
 
     monkeypatch.setattr(loop, "stage_loss", spy)
     loop.train(samples[:4], samples[4:], dataclasses.replace(config, freeze_trunk=False), tmp_path, False, CPU)
     assert seen
     assert all(seen)
+
+
+def test_apples_graphics_get_the_default_layout():
+    assert memory_format(torch.device("mps")) == torch.contiguous_format
 
 
 def test_copy_of_the_trunk_is_where_the_network_is(config):
