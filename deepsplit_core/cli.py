@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import textwrap
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import Sequence
@@ -292,7 +293,8 @@ def _is_image(path: Path) -> bool:
 
 def _image_name(path: Path) -> str:
     """Return the name of the image that a label image belongs to."""
-    return path.stem[: -len("_labels")] if path.stem.endswith("_labels") else path.stem
+    stem = unicodedata.normalize("NFC", path.stem)  # macOS takes an umlaut apart
+    return stem[: -len("_labels")] if stem.endswith("_labels") else stem
 
 
 def _ignore_masks(ignore: Path, truths: Sequence[Path]) -> dict[Path, Path]:

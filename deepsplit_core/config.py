@@ -42,8 +42,11 @@ class Config:
         Raises
         ------
         ValueError
-            A key that this class does not know, or a value of another type than its default or that it refuses.
+            No dictionary, a key that this class does not know, or a value of another type than its default or that it
+            refuses.
         """
+        if not isinstance(values, dict):
+            raise ValueError(f"{cls.__name__} is {values!r}, but it must be a table of its values.")
         known = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:

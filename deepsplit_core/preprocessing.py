@@ -50,14 +50,14 @@ def check_image(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray
     if mask is not None and mask.shape != image.shape[:2]:
         raise ValueError(f"The mask has the shape {mask.shape}, its image {image.shape[:2]}: they must be equal.")
     if image.dtype.kind == "f" and not np.isfinite(image).all():
-        is_bad = ~np.isfinite(image)
-        n_bad = int(np.count_nonzero(is_bad if mask is None else is_bad[mask]))
+        inside = image if mask is None else image[mask]
+        n_bad = int(np.count_nonzero(~np.isfinite(inside)))
         if n_bad:
             raise ValueError(
                 f"The image holds NaN or infinity in {n_bad} of {image.size} values, but finite grey values are "
                 "needed: replace them before segmenting (ImageMath in CellProfiler)."
             )
-        image = np.where(is_bad, np.median(image[mask]) if mask.any() else 0, image).astype(image.dtype)
+        image = np.where(np.isfinite(image), image, np.median(inside) if inside.size else 0).astype(image.dtype)
     if is_colour and image.size and (image[..., 1:3] == image[..., :1]).all():
         image = image[..., 0]
     elif is_colour:

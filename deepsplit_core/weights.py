@@ -112,6 +112,9 @@ class Card:
             )
         if not isinstance(card.data, list) or not all(isinstance(entry, dict) for entry in card.data):
             raise ValueError("its training images are no list of JSON objects")
+        for name in ("metrics", "training"):
+            if not isinstance(getattr(card, name), dict):
+                raise ValueError(f"its entry {name!r} is {getattr(card, name)!r}, expected a JSON object")
         for name in ("name", "description", "known_failures"):
             if not isinstance(getattr(card, name), str):
                 raise ValueError(f"its entry {name!r} is {getattr(card, name)!r}, expected a text")

@@ -82,11 +82,15 @@ class Checkpoint:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint's tensors and plain values; nothing in it is executed (``weights_only=True``)."""
     if not path.is_file():
-        raise ValueError(f"There is no checkpoint {path}: start the run without --resume.")
+        raise ValueError(
+            f"There is no {path}: no epoch of this run is complete yet (start it without --resume), or it is no run."
+        )
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
         raise ValueError(f"{path} is no checkpoint of a run, or it is damaged ({type(error).__name__}).") from error
+    if not isinstance(state, dict) or not {"config", "history", "network"} <= set(state):
+        raise ValueError(f"{path} is no checkpoint of a run.")
     return state
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -25,9 +27,12 @@ from .systems import SETS, SYSTEMS
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as the errors: a log may have no letters for the name of an image
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     options.arguments = arguments
     try:
+        check_names(getattr(options, "folders", []))
         with stoppable():
             options.run_command(options)
     except Stopped as stop:
@@ -77,10 +82,17 @@ def named_folder(text: str) -> Path:
     return Path(os.path.abspath(text))
 
 
+def check_names(folders: list[Path]) -> None:
+    """Raise ValueError where two data folders have one name, as images are known by folder and name."""
+    twice = sorted(name for name, n in Counter(folder.name for folder in folders).items() if n > 1)
+    if twice:
+        raise ValueError(f"Several data folders are named {twice}: images are known by folder and name. Rename one.")
+
+
 def _prepare(options: argparse.Namespace) -> None:
     from .prepare import prepare
 
-    prepare(options.data, options.output, options.repair, options.strict)
+    prepare(options.folders, options.output, options.repair, options.strict)
 
 
 def _inspect(options: argparse.Namespace) -> None:
@@ -89,7 +101,7 @@ def _inspect(options: argparse.Namespace) -> None:
     if options.number < 1:
         raise ValueError(f"--number is {options.number}, but it must be at least 1.")
     config = read_config(options.preset, options.set)
-    for folder in options.data:
+    for folder in options.folders:
         write_pictures(checked_annotations(folder), config, options.output, options.number)
 
 
@@ -129,14 +141,11 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
         options.resume = False
     if (run / "checkpoint.pt").exists() and not options.resume:
         raise ValueError(f"{run} holds a run already: add --resume to go on with it, or give another folder.")
-    twice = sorted({f.name for f in options.data if [g.name for g in options.data].count(f.name) > 1})
-    if twice:
-        raise ValueError(f"Several data folders are named {twice}: images are known by folder and name. Rename one.")
-    parts = divide(options.data, config.seed)
+    parts = divide(options.folders, config.seed)
     if is_first():
         _warn_of_learned_images(config, parts)
     names = {part: [annotation.name for annotation in chosen] for part, chosen in parts.items()}
-    split = {"folders": [str(folder) for folder in options.data], **names}
+    split = {"folders": [str(folder) for folder in options.folders], **names}
     if options.resume:
         _check_same_run(run, config, split)
         check_same_data(run / "config.json", parts)
@@ -163,7 +172,7 @@ def _check_same_run(run: Path, config: TrainConfig, split: dict[str, list[str]])
     from .checkpoint import Checkpoint
 
     Checkpoint(run / "checkpoint.pt", config).read()
-    if _without_links(json.loads((run / "split.json").read_text())) != _without_links(split):
+    if _without_links(json.loads((run / "split.json").read_text(encoding="utf-8-sig"))) != _without_links(split):
         raise ValueError(f"{run} was made with other images: give the same --data, or another folder.")
 
 
@@ -239,7 +248,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # Options of several commands.
     data, settings, device = (argparse.ArgumentParser(add_help=False) for _ in range(3))
-    data.add_argument("--data", type=named_folder, nargs="+", required=True, help="folders with images/ and labels/")
+    data.add_argument(
+        "--data", type=named_folder, nargs="+", required=True, dest="folders", help="folders with images/ and labels/"
+    )
     settings.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="in place of the preset's value: batch=4"
     )

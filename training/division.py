@@ -44,7 +44,7 @@ def read_split(run: Path) -> dict[str, list[Annotation]]:
     path = run / "split.json"
     if not path.is_file():
         raise ValueError(f"{run} is no folder of a run: it has no split.json.")
-    split = json.loads(path.read_text())
+    split = json.loads(path.read_text(encoding="utf-8-sig"))  # people may edit it
     if lost := [folder for folder in split["folders"] if not Path(folder).is_dir()]:
         raise ValueError(
             f"{run} was made with images in {', '.join(lost)}, where no folder is now: put it back or, if it has "

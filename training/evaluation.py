@@ -236,7 +236,7 @@ def tune_for_sizes_found(
     values: dict[SplittingConfig, float] = {}
     model = model._replace(network=Remembering(model.network))  # type: ignore[arg-type]  # all that `predict` asks for
     for name, thresholds in (("segmentation_threshold", THRESHOLDS[1:6]), ("separation_threshold", THRESHOLDS[3:])):
-        for threshold in thresholds:
+        for threshold in sorted({*thresholds, getattr(splitting, name)}):
             tried = SplittingConfig.from_dict({**splitting.to_dict(), name: threshold})
             if tried not in values:
                 card = dataclasses.replace(model.card, splitting=tried)

@@ -57,24 +57,7 @@ def write_csv(path: Path, history: Sequence[Row]) -> None:
             writer.writeheader()
             writer.writerows({**row, "seconds": round(row["seconds"], 1)} for row in history)
 
-    with_replacement(path, write)
-
-
-def read_csv(path: Path) -> list[Row]:
-    """Read the rows that `write_csv` wrote.
-
-    Raises
-    ------
-    ValueError
-        There is no such file, or it has other columns.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: it holds the curves of a run.")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        rows: list[Row] = list(reader)
-    if tuple(reader.fieldnames or ()) != COLUMNS:
-        raise ValueError(f"{path} has the columns {reader.fieldnames}, expected {COLUMNS}: another version wrote it.")
-    return [
-        {"stage": row["stage"], "epoch": int(row["epoch"]), **{n: float(row[n]) for n in COLUMNS[2:]}} for row in rows
-    ]
+    try:
+        with_replacement(path, write)
+    except PermissionError:  # Excel locks what it shows
+        print(f"{path} is open in another program, and was not written: the next epoch tries again.", flush=True)

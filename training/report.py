@@ -27,7 +27,7 @@ from .copies import short_digest
 from .curves import best_epoch, draw_curves
 from .evaluation import Predicted, compare, predict_all, reference_model, score_cells
 from .export import mixed_with_start
-from .history import Row, read_csv, rows_of
+from .history import Row, rows_of
 from .overlays import COLOURS, CUT_COLOUR, IGNORED_COLOUR, IN_PIECES, MERGED, RIGHT, WRONG, draw
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -117,7 +117,7 @@ def page_values(
     run: Path, parts: Mapping[str, list[Annotation]], model: Model, predicted: list[Predicted], judged: list[Judged]
 ) -> dict[str, str]:
     """Return what stands in the template's places, as HTML."""
-    card, history = model.card, read_csv(run / "metrics.csv")
+    card, history = model.card, read_checkpoint(run / "checkpoint.pt")["history"]
     comparison = compare(predicted, card.splitting)
     weights = card.training.get("weights", "of the best epoch")
     is_last_kept = weights.startswith("of the last epoch")

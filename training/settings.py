@@ -48,9 +48,10 @@ def read_config(name: str, settings: Sequence[str] = (), start_from: str = "") -
         chosen = merge(chosen, read_setting(setting))
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        for part in (values, chosen):
+            check_kinds(part, TrainConfig().to_dict())
         sizes = {key: value for key, value in values.get("preprocessing", {}).items() if key in SIZES}
         asked = merge({"preprocessing": sizes} if is_preset else values, chosen)
-        check_kinds(merge(values, chosen), TrainConfig().to_dict())
         values = take_from_card(merge(values, chosen), asked)
         return TrainConfig.from_dict(values)
     except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:

@@ -15,7 +15,7 @@ from .checkpoint import read_checkpoint, write_checkpoint
 from .config import TrainConfig
 from .dataset import Sample
 from .folds import Parts
-from .history import Row, read_csv
+from .history import Row
 from .loop import train
 from .provenance import check_same_data, write_provenance
 from .stopping import unstoppable
@@ -111,10 +111,11 @@ def train_run(name: str, config: TrainConfig, fold: Fold, begun: str = "") -> tu
             take_over(fold.runs / begun / "checkpoint.pt", run / "checkpoint.pt", config)
     resume = is_begun or bool(begun)
     network = train(fold.training, fold.validation, config, run, resume, fold.device)
+    last = read_checkpoint(run / "checkpoint.pt")
     if name != STAGE_1:
         # The best epoch of few validation images is chance, and would favour what it is chosen by.
-        network.load_state_dict(read_checkpoint(run / "checkpoint.pt")["network"])
-    return [network], read_csv(run / "metrics.csv")
+        network.load_state_dict(last["network"])
+    return [network], last["history"]
 
 
 def take_over(finished: Path, checkpoint: Path, config: TrainConfig) -> None:

@@ -21,8 +21,8 @@ def read_table(path: Path) -> Table:
         columns, *rows = list(csv.reader(file)) or [[]]
     if columns.count("ImageNumber") != 1:
         raise ValueError(
-            f"{path} has no column ImageNumber, or several: it tells of pairs of objects, of several kinds of objects in "
-            "one table, or of none. Have ExportToSpreadsheet write one file for each kind of objects, or move this one away."
+            f"{path} has no column ImageNumber, or several: it tells of pairs of objects, of several kinds of objects "
+            "in one table, or of none. Have ExportToSpreadsheet write one file for each kind, or move this one away."
         )
     if any(len(row) != len(columns) for row in rows):
         raise ValueError(f"{path} has rows that are not complete: its job is not done, or was ended. Run it again.")

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -260,6 +261,14 @@ def test_evaluate_two_folders_joined_by_name(tmp_path, capsys):
     scores = evaluate_as_json(capsys, predicted, truth)
     assert (scores["images"], scores["n_true"], scores["n_predicted"]) == (2, 3, 2)
     assert scores["cds"] == pytest.approx(2 * 2 / 5)
+
+
+def test_evaluate_knows_an_umlaut_that_macos_took_apart(tmp_path, capsys):
+    predicted, truth = tmp_path / "predicted", tmp_path / "truth"
+    for folder, form in ((predicted, "NFD"), (truth, "NFC")):
+        folder.mkdir()
+        write_labels(folder / unicodedata.normalize(form, "Gr\u00f6\u00dfe.tif"), picture("11.22"))
+    assert evaluate_as_json(capsys, predicted, truth)["cds"] == 1
 
 
 def test_evaluate_prints_a_table(tmp_path, capsys):

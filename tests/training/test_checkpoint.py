@@ -119,6 +119,13 @@ def test_nothing_in_it_is_executed(tmp_path, save):
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.parametrize("content", [torch.zeros(3), {"weight": torch.zeros(3)}])
+def test_a_file_of_torch_that_is_no_checkpoint_is_named(tmp_path, content):
+    torch.save(content, tmp_path / "c.pt")
+    with pytest.raises(ValueError, match=r"c\.pt is no checkpoint of a run"):
+        read_checkpoint(tmp_path / "c.pt")
+
+
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04" + bytes(50)], ids=["empty", "text", "cut"])
 def test_damaged_file_is_named(tmp_path, content):
     (tmp_path / "c.pt").write_bytes(content)

@@ -137,6 +137,34 @@ def test_folders_of_one_name_are_refused(data, preset, tmp_path, capsys):
     assert "Several data folders are named ['drawn']" in refused(capsys, [data, other], tmp_path / "run", preset)
 
 
+@pytest.mark.parametrize("command", ["prepare", "inspect"])
+def test_folders_of_one_name_are_refused_before_anything_is_written(data, tmp_path, capsys, command):
+    other, output = tmp_path / "again" / "drawn", tmp_path / "output"
+    shutil.copytree(data, other)
+    assert main([command, "--data", str(data), str(other), "--output", str(output)]) == 1
+    assert "Several data folders are named ['drawn']" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_log_without_the_letters_of_a_name_ends_no_command(data, tmp_path, monkeypatch):
+    """As Windows writes output to a file, in cp1252: a name may be Polish."""
+    folder = tmp_path / "kom\u00f3rki \u0142"
+    shutil.copytree(data, folder)
+    with (tmp_path / "log.txt").open("w", encoding="cp1252") as log:
+        monkeypatch.setattr(sys, "stdout", log)
+        assert main(["inspect", "--data", str(folder), "--output", str(tmp_path / "out"), "--number", "1"]) == 0
+    assert "kom\u00f3rki \\u0142" in (tmp_path / "log.txt").read_text(encoding="cp1252")
+
+
+def test_a_division_that_was_edited_with_a_byte_order_mark_is_read(data, preset, tmp_path):
+    """Notepad writes one."""
+    assert train(data, tmp_path / "run", preset) == 0
+    path = tmp_path / "run" / "split.json"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert train(data, tmp_path / "run", preset, "--resume") == 0
+    assert read_split(tmp_path / "run")["train"]
+
+
 def test_one_image_in_two_parts_is_refused(data, preset, tmp_path, capsys):
     """As where a folder of corrected images holds some of the first one again."""
     more = tmp_path / "more"
@@ -286,7 +314,7 @@ def test_existing_run(data, preset, tmp_path, capsys):
 
 
 def test_resume_without_a_run(data, preset, tmp_path, capsys):
-    assert "start the run without --resume" in refused(capsys, data, tmp_path / "run", preset, "--resume")
+    assert "start it without --resume" in refused(capsys, data, tmp_path / "run", preset, "--resume")
 
 
 def test_resume_with_another_seed_leaves_the_run_as_it_was(data, preset, tmp_path, capsys):

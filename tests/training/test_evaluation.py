@@ -205,6 +205,19 @@ def test_both_thresholds_are_chosen_with_the_sizes_that_they_find(monkeypatch):
     assert splitting.longest_cut == 3 and mean_ap == 1
 
 
+def test_a_threshold_that_was_chosen_before_is_tried_too(monkeypatch):
+    """With .2, `tune` may have chosen one beyond those that are tried here."""
+
+    def seen(model, annotations):
+        is_right = model.card.splitting.segmentation_threshold <= 0.25
+        return [predicted(probabilities=perfect_probabilities(PAIR) * is_right)]
+
+    monkeypatch.setattr(evaluation, "predict_all", seen)
+    card = card_of(wired_network(), splitting=SplittingConfig(segmentation_threshold=0.2))
+    model = Model(wired_network(), card, "", torch.device("cpu"), torch.float32)
+    assert tune_for_sizes_found(model, ["validation"], card.splitting)[0].segmentation_threshold == 0.2
+
+
 def test_thresholds_for_sizes_found_run_the_network_once_for_each_size(data):
     """Ten pairs of thresholds are tried, and scored as without a memory."""
     network = wired_network()

@@ -194,7 +194,7 @@ def test_other_settings_are_refused_on_resume(samples, config, tmp_path):
 
 
 def test_nothing_to_resume(samples, config, tmp_path):
-    with pytest.raises(ValueError, match="There is no checkpoint .*: start the run without --resume"):
+    with pytest.raises(ValueError, match="There is no .*checkpoint.pt: .*start it without --resume"):
         run(samples, config, tmp_path / "run", resume=True)
 
 

@@ -65,6 +65,12 @@ def test_a_blur_that_reaches_across_the_view_is_refused(preset):
         read_config(str(preset), settings)
 
 
+def test_a_file_whose_preprocessing_is_no_table_is_refused(tmp_path):
+    (tmp_path / "mine.toml").write_text("preprocessing = 5")
+    with pytest.raises(ValueError, match="preprocessing is 5, but it must be a table"):
+        read_config(str(tmp_path / "mine.toml"))
+
+
 def test_what_is_refused_beside_trained_weights(preset):
     with pytest.raises(ValueError, match="network is 3, but it must be a table"):
         read_config(str(preset), ["network=3", "start_from=nuclei"])
