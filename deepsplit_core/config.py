@@ -244,9 +244,9 @@ class SegmentConfig(Config):
     model : str
         Name of a bundled model, or path of a weights file.
     diameter : float
-        Expected cell diameter in pixels; 0: as the model was trained, or estimated if it sees cells at one size
-        (`PreprocessingConfig.diameter`). The image is rescaled to the model's own diameter for the network, and the
-        labels come back at full size.
+        Expected cell diameter in pixels; 0: that of the model, or estimated where it does not see the cells well
+        (`segmentation.predict`). The image is rescaled to the model's own diameter for the network, and the labels
+        come back at full size.
     device : str
         "auto", "cpu", "cuda", "cuda:N" or "mps".
     segmentation_threshold, separation_threshold, smallest_cell, largest_hole, longest_cut : float or None

@@ -70,8 +70,7 @@ def is_statistic(name: str) -> bool:
 def observed(network: UNet) -> Iterator[None]:
     """Set the statistics to those of the images that a network in float32 sees within; at least one.
 
-    The largest activation is that of nine images in ten: a range as wide as a few images have it leaves fewer steps
-    for all.
+    The largest activation is that of nine tiles in ten: a range as wide as a few have it leaves fewer steps for all.
     """
     add_statistics(network)
     # Numbers of Python's: small tensors, kept between feature maps that come and go, would hold all memory around them.

@@ -724,11 +724,12 @@ Select which Python runs the network. The result is what DeepSplit gives in that
         """Add objects, and measure their number and places."""
         objects = Objects()
         objects.segmented = labels
-        # CellProfiler takes the line before for what is not set, and looks at every pixel of what is, which takes a
-        # while. Both are copied, as MeasureObjectNeighbors of CellProfiler 4 writes into the second. Only
-        # EditObjectsManually asks whether they are set, and should not treat images otherwise that have a speck.
+        # CellProfiler takes the line before for what is not set, and looks at every pixel of what is. Both are copied,
+        # as MeasureObjectNeighbors of CellProfiler 4 writes into the second. Only EditObjectsManually asks whether they
+        # are set, and hides what is drawn by hand from later modules if so: settings decide there, not a chance speck.
         is_edited = any(module.module_name == "EditObjectsManually" for module in workspace.pipeline.modules())
-        if is_edited or unedited is not labels:
+        is_set = self.use_seeds.value or self.may_discard() if is_edited else unedited is not labels
+        if is_set:
             objects.unedited_segmented = unedited
             objects.small_removed_segmented = small_removed
         objects.parent_image = image
@@ -801,9 +802,12 @@ Select which Python runs the network. The result is what DeepSplit gives in that
 
     def is_object_identification_module(self):
         """Return whether every seed has an object: ExportToDatabase asks before it writes both into one table."""
+        return self.use_seeds.value and not self.may_discard()
+
+    def may_discard(self):
+        """Return whether the settings discard objects, in this image or another."""
         limits = self.smallest_diameter.value, self.largest_diameter.value
-        discards = self.discard_border.value or self.discard_mask_border.value or any(limits)
-        return bool(self.use_seeds.value and not discards)
+        return bool(self.discard_border.value or self.discard_mask_border.value or any(limits))
 
     def volumetric(self):
         """Return that volumes are not supported."""

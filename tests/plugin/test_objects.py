@@ -63,12 +63,21 @@ def test_objects_have_the_same_numbers_among_those_that_were_discarded(run_on):
             assert not np.isin(others[~inside], found.segmented[inside]).any()
 
 
-@pytest.mark.parametrize("is_edited", [True, False])
-def test_edit_objects_manually_finds_the_same_with_and_without_a_speck(run_on, is_edited):
-    """It alone asks whether there are objects before others were discarded, and treats an image otherwise then."""
+@pytest.mark.parametrize(
+    ("is_edited", "discards", "expected"),
+    [(False, False, (False, True)), (True, False, (False, False)), (True, True, (True, True))],
+)
+def test_edit_objects_manually_finds_the_same_with_and_without_a_speck(run_on, is_edited, discards, expected):
+    """It asks whether there are objects before others were discarded, and treats an image otherwise then."""
     others = [instantiate_module("EditObjectsManually")] if is_edited else []
-    found = objects(run_on(IMAGE, watershed=False, others=others))
-    assert found.has_unedited_segmented() == is_edited
+    with_speck = IMAGE.copy()
+    with_speck[40, 80:82] = 1  # the model's own limit has 5 pixels
+    limits = {"largest_diameter": 80.0} if discards else {}
+    is_set = tuple(
+        objects(run_on(image, watershed=False, others=others, **limits)).has_unedited_segmented()
+        for image in (IMAGE, with_speck)
+    )
+    assert is_set == expected
 
 
 @pytest.mark.parametrize("settings", [{"discard_border": True}, {"largest_diameter": 10.0}])

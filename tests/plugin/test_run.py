@@ -124,6 +124,16 @@ def test_a_cropped_image_keeps_its_place_in_the_whole(run_on):
     assert np.array_equal(objects.crop_image_similarly(image), cropped.pixel_data)
 
 
+def test_nan_outside_of_the_mask_is_no_part_of_the_image(run_on):
+    """CorrectIlluminationApply divides by 0 beside a cropped well."""
+    image, cells = draw()
+    mask = np.ones(cells.shape, bool)
+    mask[:, -3:] = False
+    image[:, -3:] = np.nan
+    found = nuclei(run_on(Image(image, mask=mask), contact_to_cells=False))
+    assert as_sets(found.segmented) == as_sets(np.where(mask, cells, 0))
+
+
 def test_border_objects_are_discarded_but_not_forgotten(run_on):
     image, cells = draw()
     workspace = run_on(image, discard_border=True, contact_to_cells=False)
