@@ -76,25 +76,27 @@ def write_report(run: Path, parts: Mapping[str, list[Annotation]], weights: Path
         The weights file is not from this run: its curves and its test images would be of another model.
     """
     card, tensors = read(weights)
-    check_origin(run, weights, card, tensors)
+    checkpoint = read_checkpoint(run / "checkpoint.pt")
+    check_origin(run, checkpoint, weights, card, tensors)
     model = reference_model(weights, card, tensors)._replace(sha256=sha256_of(str(weights)))
     predicted = predict_all(model, parts["test"])
     judged = [judge_image(a, p, card.splitting) for a, p in zip(parts["test"], predicted, strict=True)]
-    values = page_values(run, parts, model, predicted, sorted(judged, key=quality))
+    values = page_values(run, checkpoint["history"], parts, model, predicted, sorted(judged, key=quality))
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
     with_replacement(output, lambda part: part.write_text(page, encoding="utf-8"))
 
 
-def check_origin(run: Path, weights: Path, card: Card, tensors: dict[str, torch.Tensor]) -> None:
+def check_origin(
+    run: Path, checkpoint: Mapping[str, Any], weights: Path, card: Card, tensors: dict[str, torch.Tensor]
+) -> None:
     """Raise ValueError where a weights file was made of neither the run's best nor its last epoch."""
-    state = read_checkpoint(run / "checkpoint.pt")
     share = card.training.get("start_share", 0.0)
     trained = {name: tensor for name, tensor in tensors.items() if not is_statistic(name)}
     for part in ("best", "network"):
-        made = state[part]
+        made = checkpoint[part]
         if share:
             made = mixed_with_start(
-                made, state["config"]["start_from"], card.training.get("start_from_sha256", ""), share
+                made, checkpoint["config"]["start_from"], card.training.get("start_from_sha256", ""), share
             )
         if made.keys() >= trained.keys() and all(torch.equal(made[name], value) for name, value in trained.items()):
             break
@@ -114,10 +116,15 @@ def quality(image: Judged) -> tuple[float, float]:
 
 
 def page_values(
-    run: Path, parts: Mapping[str, list[Annotation]], model: Model, predicted: list[Predicted], judged: list[Judged]
+    run: Path,
+    history: Sequence[Row],
+    parts: Mapping[str, list[Annotation]],
+    model: Model,
+    predicted: list[Predicted],
+    judged: list[Judged],
 ) -> dict[str, str]:
     """Return what stands in the template's places, as HTML."""
-    card, history = model.card, read_checkpoint(run / "checkpoint.pt")["history"]
+    card = model.card
     comparison = compare(predicted, card.splitting)
     weights = card.training.get("weights", "of the best epoch")
     is_last_kept = weights.startswith("of the last epoch")
