@@ -1,16 +1,18 @@
-"""Label four unlabelled images of endothelium with the tenth `cells`, for the eleventh to learn from.
+"""Label unlabelled images of endothelium with the tenth `cells`, for the eleventh and the twelfth to learn from.
 
     python training/presets/bundled/label_sheets.py IMAGES cells_tenth.safetensors OUTPUT
 
-IMAGES is the folder of the unlabelled images. OUTPUT/ground gets two whose dark ground the tenth takes for cells in
-part, OUTPUT/sheet two others. Eight views of each image, turned and mirrored, are averaged. Then what a person saw in
-the outlines is put right: ground is no cell, and what is doubtful counts neither as cell nor as background.
+IMAGES is the folder of the unlabelled images. OUTPUT/ground and OUTPUT/edges get two each whose dark ground the tenth
+takes for cells in part, OUTPUT/sheet two others. Eight views of each image, turned and mirrored, are averaged. Then
+what a person saw in the outlines is put right: ground is no cell, and what is doubtful counts neither as cell nor as
+background.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -24,13 +26,26 @@ from training.annotations import Annotated
 from training.evaluation import reference_model
 from training.prepare import write_annotated
 
-GROUND = 0.52  # of the median grey value of cells: what is darker is ground, in images that have any
-# Rows and columns in which outlines are doubtful: the sheet lies in folds, or is out of focus.
-DOUBTFUL = {
-    "ground/endothelium_13": [],
-    "ground/endothelium_14": [(0, 60, 730, 824)],
-    "sheet/endothelium_11": [(70, 170, 80, 205), (80, 172, 212, 305), (0, 110, 40, 120)],
-    "sheet/endothelium_22": [(0, 130, 150, 330)],
+GROUND = 0.52  # of the median grey value of cells: what is darker is ground, where a grey value tells the two apart
+
+
+class Seen(NamedTuple):
+    """What a person saw in the outlines of an image; a box is (top, bottom, left, right)."""
+
+    doubtful: tuple[tuple[int, int, int, int], ...] = ()  # the sheet lies in folds, or is out of focus
+    ground: tuple[tuple[int, int, int, int], ...] = ()  # as bright as cells, or taken for some together with them
+    has_dark_ground: bool = False
+
+
+SEEN = {
+    "ground/endothelium_13": Seen(has_dark_ground=True),
+    "ground/endothelium_14": Seen(has_dark_ground=True, doubtful=((0, 60, 730, 824),)),
+    "edges/endothelium_15": Seen(ground=((0, 42, 0, 914), (618, 649, 0, 914))),
+    "edges/endothelium_17": Seen(
+        ground=((15, 185, 350, 401), (140, 260, 0, 70), (260, 310, 0, 40)), doubtful=((0, 60, 0, 205),)
+    ),
+    "sheet/endothelium_11": Seen(doubtful=((70, 170, 80, 205), (80, 172, 212, 305), (0, 110, 40, 120))),
+    "sheet/endothelium_22": Seen(doubtful=((0, 130, 150, 330),)),
 }
 
 
@@ -49,14 +64,17 @@ def averaged(image: np.ndarray, weights: Path) -> tuple[Prediction, SegmentConfi
     return first._replace(probabilities=(total / 8).astype(np.float16)), config
 
 
-def label(image: np.ndarray, weights: Path, has_ground: bool, doubtful: list[tuple[int, int, int, int]]) -> Annotated:
+def label(image: np.ndarray, weights: Path, seen: Seen) -> Annotated:
     """Return an image (Y, X) with its cells, and what counts neither as cell nor as background."""
     prediction, config = averaged(image, weights)
     cells = split_prediction(prediction, config).labels
     numbers = np.arange(1, cells.max() + 1)
-    if has_ground:
+    if seen.has_dark_ground:
         grey = ndimage.median(ndimage.gaussian_filter(image.astype(float), 2), cells, numbers)
         cells[np.isin(cells, numbers[grey < GROUND * np.median(grey)])] = 0
+    bare = inside(seen.ground, image)
+    share_in_ground = np.bincount(cells.ravel(), weights=bare.ravel()) / np.maximum(np.bincount(cells.ravel()), 1)
+    cells[(share_in_ground > 0.5)[cells] | bare] = 0
     numbers = np.unique(cells[cells > 0])
     # Contact in the middle of a cell is a border that was not closed; giants and crumbs are mistakes as a rule.
     depth = ndimage.distance_transform_edt(~find_boundaries(cells, mode="thick") | (cells == 0))
@@ -64,19 +82,25 @@ def label(image: np.ndarray, weights: Path, has_ground: bool, doubtful: list[tup
     worst = np.array([np.percentile(contact[cells == number], 97) for number in numbers])
     areas = np.bincount(cells.ravel())[numbers]
     is_odd = (worst > 0.5) | (areas > 4 * np.median(areas)) | (areas < 0.1 * np.median(areas))
-    ignore = np.isin(cells, numbers[is_odd])
-    for top, bottom, left, right in doubtful:
-        ignore[top:bottom, left:right] = True
+    ignore = np.isin(cells, numbers[is_odd]) | inside(seen.doubtful, image)
     ignore |= np.isin(cells, np.unique(cells[ignore & (cells > 0)]))  # a cell counts whole or not at all
     return Annotated(image, consecutive(np.where(ignore, 0, cells)), ignore)
 
 
+def inside(boxes: tuple[tuple[int, int, int, int], ...], image: np.ndarray) -> np.ndarray:
+    """Return which pixels of an image (Y, X) lie in any of the boxes: bool (Y, X)."""
+    is_inside = np.zeros(image.shape, bool)
+    for top, bottom, left, right in boxes:
+        is_inside[top:bottom, left:right] = True
+    return is_inside
+
+
 def main(images: str, weights: str, output: str) -> None:
-    """Write both folders."""
-    for name, doubtful in DOUBTFUL.items():
+    """Write the folders."""
+    for name, seen in SEEN.items():
         folder, stem = name.split("/")
         image = read_image(Path(images) / f"{stem}.tif")
-        annotated = label(image, Path(weights), folder == "ground", doubtful)
+        annotated = label(image, Path(weights), seen)
         write_annotated(Path(output) / folder, stem, annotated)
         print(f"{name}: {annotated.labels.max()} cells, {annotated.ignore.mean():.0%} ignored", flush=True)
 
