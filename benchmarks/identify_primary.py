@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from deepsplit_core.metrics import Scores, evaluate_all
-from training.annotations import Annotation
-from training.dataset import cell_diameters
-from training.division import read_split
-from training.evaluation import as_table
+from training.data.annotations import Annotation, cell_diameters
+from training.data.division import read_split
+from training.results.evaluation import as_table
 
 
 def main(run: Path) -> None:

@@ -22,14 +22,14 @@ from torch import Tensor
 
 from deepsplit_core.architectures import build
 from deepsplit_core.devices import choose_device, choose_dtype, describe
-from training.config import TrainConfig
-from training.dataset import RandomBatches, Sample
-from training.hardware import device_of, place
-from training.loop import load_views
-from training.optimisers import make_optimiser
-from training.schedule import Stage, begin, loss_of, set_training, stage_loss, stages_of, trained_parameters
-from training.settings import read_config
-from training.steps import make_step
+from training.learning.config import TrainConfig
+from training.learning.dataset import RandomBatches, Sample
+from training.learning.hardware import device_of, place
+from training.learning.optimisers import make_optimiser
+from training.learning.schedule import Stage, begin, loss_of, set_training, stage_loss, stages_of, trained_parameters
+from training.learning.steps import make_step
+from training.run.loop import load_views
+from training.run.settings import read_config
 
 from .plain import plain_decoders
 

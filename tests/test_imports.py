@@ -38,6 +38,15 @@ def test_imports_run_one_way(root, part, forbidden):
     assert {str(path): imported(path) & forbidden for path in files if imported(path) & forbidden} == {}
 
 
+def test_packages_of_training_import_those_before_them_alone(root):
+    packages = ("data", "learning", "run", "results", "reproduction")
+    for n_before, package in enumerate(packages):
+        files = sources(root, f"training/{package}")
+        assert files
+        later = {f"from ..{name}" for name in packages[n_before + 1 :]}
+        assert [str(f) for f in files if any(line in f.read_text(encoding="utf-8") for line in later)] == []
+
+
 def test_training_and_plugin_build_on_the_core(root):
     for part in ("training", "plugins"):
         assert any("deepsplit_core" in imported(path) for path in sources(root, part))

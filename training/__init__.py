@@ -1,4 +1,7 @@
-"""Training of DeepSplit weights from annotated images (paper, section 3). Imports deepsplit_core, never the reverse."""
+"""Training of DeepSplit weights from annotated images (paper, section 3). Imports deepsplit_core, never the reverse.
+
+`data`, `learning`, `run`, `results` and `reproduction` each import those named before them alone; `cli` starts them.
+"""
 
 import sys
 

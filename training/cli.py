@@ -14,14 +14,14 @@ import torch
 
 from deepsplit_core.images import with_replacement
 
-from .annotations import Annotation
-from .checks import checked_annotations
-from .config import TrainConfig
-from .distributed import check_batch, is_first, joined, n_processes
-from .division import divide, read_split
-from .settings import read_config
-from .stopping import Stopped, stoppable
-from .systems import SETS, SYSTEMS
+from .data.annotations import Annotation
+from .data.checks import checked_annotations
+from .data.division import divide, read_split
+from .learning.config import TrainConfig
+from .learning.distributed import check_batch, is_first, joined, n_processes
+from .reproduction.systems import SETS, SYSTEMS
+from .run.settings import read_config
+from .run.stopping import Stopped, stoppable
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,13 +90,13 @@ def check_names(folders: list[Path]) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    from .prepare import prepare
+    from .data.prepare import prepare
 
     prepare(options.folders, options.output, options.repair, options.strict)
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from .inspection import write_pictures
+    from .run.inspection import write_pictures
 
     if options.number < 1:
         raise ValueError(f"--number is {options.number}, but it must be at least 1.")
@@ -114,8 +114,8 @@ def _train(options: argparse.Namespace) -> None:
 
 def _warn_of_learned_images(config: TrainConfig, parts: dict[str, list[Annotation]]) -> None:
     """Say that the run would choose by or be tested on images that the weights have learned which it starts from."""
-    from .copies import short_digest
-    from .provenance import learned_by
+    from .data.copies import short_digest
+    from .run.provenance import learned_by
 
     for model, learned in learned_by(config).items():
         for part in ("validation", "test"):
@@ -131,9 +131,9 @@ def _warn_of_learned_images(config: TrainConfig, parts: dict[str, list[Annotatio
 def _train_on(device: torch.device, config: TrainConfig, options: argparse.Namespace) -> None:
     from deepsplit_core.devices import choose_dtype, describe
 
-    from .dataset import load_samples
-    from .loop import train
-    from .provenance import check_same_data, check_same_teacher, write_provenance
+    from .learning.dataset import load_samples
+    from .run.loop import train
+    from .run.provenance import check_same_data, check_same_teacher, write_provenance
 
     run: Path = options.output
     if options.resume and (run / "config.json").exists() and not (run / "checkpoint.pt").exists():
@@ -169,7 +169,7 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
 
 def _check_same_run(run: Path, config: TrainConfig, split: dict[str, list[str]]) -> None:
     """Raise ValueError where a run cannot be resumed with these settings and images: nothing is changed before."""
-    from .checkpoint import Checkpoint
+    from .run.checkpoint import Checkpoint
 
     Checkpoint(run / "checkpoint.pt", config).read()
     if _without_links(json.loads((run / "split.json").read_text(encoding="utf-8-sig"))) != _without_links(split):
@@ -185,7 +185,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from deepsplit_core.devices import describe
     from deepsplit_core.weights import load_model, path_of, read
 
-    from .evaluation import as_table, compare, predict_all, reference_model
+    from .results.evaluation import as_table, compare, predict_all, reference_model
 
     path = path_of(options.model)
     model = reference_model(path, *read(path)) if options.float32 else load_model(options.model, options.device)
@@ -196,8 +196,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from .export import check_output, doubts_about, export, read_about
-    from .provenance import check_same_data
+    from .results.export import check_output, doubts_about, export, read_about
+    from .run.provenance import check_same_data
 
     about = read_about(options.about)
     check_output(options.output, options.about)
@@ -209,7 +209,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from .report import write_report
+    from .results.report import write_report
 
     output = options.output or options.run / "report.html"
     write_report(options.run, read_split(options.run), options.model, output)
@@ -219,7 +219,7 @@ def _report(options: argparse.Namespace) -> None:
 def _reproduce(options: argparse.Namespace) -> None:
     from deepsplit_core.devices import choose_device
 
-    from .reproduction import Grid, reproduce
+    from .reproduction.reproduce import Grid, reproduce
 
     reproduce(
         Grid(

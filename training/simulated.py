@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .annotations import Annotated
-from .prepare import write_annotated
+from .data.annotations import Annotated
+from .data.prepare import write_annotated
 from .simulation import simulate
 
 

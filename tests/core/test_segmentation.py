@@ -450,8 +450,8 @@ def test_bundled_cells_are_seen_at_the_size_that_they_have(diameter):
 @pytest.mark.parametrize("folder", ["dsb2018", "bbbc039"])
 def test_bundled_model_on_real_nuclei(shared_data, folder):
     """Three annotated images of each kind: no measurement, but a model or a change that breaks them shows."""
-    from training.annotations import find_annotations
-    from training.evaluation import predict_all, score
+    from training.data.annotations import find_annotations
+    from training.results.evaluation import predict_all, score
 
     model = deepsplit_core.load_model("nuclei", "cpu")
     images = predict_all(model, find_annotations(shared_data / folder)[5:8])

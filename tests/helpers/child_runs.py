@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from training.checkpoint import read_checkpoint
+from training.run.checkpoint import read_checkpoint
 
 # Ends itself by SIGKILL around the n-th time that a file takes its final name.
 KILLED_AT_FILE = """

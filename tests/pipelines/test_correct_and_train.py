@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from training.annotations import find_annotations
 from training.cli import main
+from training.data.annotations import find_annotations
 
 # A person drops the first cell and joins the next two. Headless, CellProfiler has nobody to ask and raises: the answer
 # is put where EditObjectsManually asks for it, by a line at the end of the plugin.

@@ -122,7 +122,7 @@ def preset(tmp_path):
 @pytest.fixture
 def config(preset):
     """The configuration of the tiny run."""
-    from training.settings import read_config
+    from training.run.settings import read_config
 
     return read_config(str(preset))
 
@@ -130,8 +130,8 @@ def config(preset):
 @pytest.fixture
 def samples(config, data):
     """The six images, ready for training."""
-    from training.annotations import find_annotations
-    from training.dataset import load_samples
+    from training.data.annotations import find_annotations
+    from training.learning.dataset import load_samples
 
     return load_samples(find_annotations(data), config)
 

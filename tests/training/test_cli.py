@@ -13,11 +13,11 @@ import tifffile
 
 from deepsplit_core.images import read_image
 from deepsplit_core.weights import read_card
-from training.checkpoint import read_checkpoint
 from training.cli import main, read_config
-from training.division import read_split
-from training.schedule import stages_of
-from training.settings import PRESETS
+from training.data.division import read_split
+from training.learning.schedule import stages_of
+from training.run.checkpoint import read_checkpoint
+from training.run.settings import PRESETS
 
 ABOUT = {"name": "drawn", "description": "Drawn discs", "data": [{"name": "drawn", "licence": "CC0"}]}
 
@@ -467,7 +467,7 @@ def test_a_run_that_could_not_be_written_says_how_to_go_on(data, preset, tmp_pat
     def refuse(*_):
         raise PermissionError(13, "Permission denied", "runs/metrics.csv")
 
-    monkeypatch.setattr("training.loop.train", refuse)
+    monkeypatch.setattr("training.run.loop.train", refuse)
     line = refused(capsys, data, tmp_path / "run", preset)
     assert line.startswith("error: runs/metrics.csv could not be read or written (Permission denied): give a path")
     assert line.endswith("go on with --resume from the last complete epoch.")

@@ -6,13 +6,14 @@ import json
 import pytest
 import torch
 
-from training import evaluation, loop
-from training import export as exporting
-from training.annotations import find_annotations
 from training.cli import main
-from training.dataset import load_samples
-from training.division import read_split, split_annotations
-from training.export import export
+from training.data.annotations import find_annotations
+from training.data.division import read_split, split_annotations
+from training.learning.dataset import load_samples
+from training.results import evaluation
+from training.results import export as exporting
+from training.results.export import export
+from training.run import loop
 
 ABOUT = {"name": "drawn", "description": "Drawn discs", "data": [{"name": "drawn", "licence": "CC0"}]}
 
@@ -44,7 +45,7 @@ def test_a_run_learns_from_one_part_and_is_judged_by_another(run, monkeypatch):
         judged.append(samples)
         return validate(network, samples, *rest)
 
-    monkeypatch.setattr("training.dataset.load_samples", load)
+    monkeypatch.setattr("training.learning.dataset.load_samples", load)
     monkeypatch.setattr(loop, "validate", judge)
     split = json.loads((run() / "split.json").read_text())
     assert list(read) == [",".join(split[part]) for part in ("train", "validation")]

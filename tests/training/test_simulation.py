@@ -3,8 +3,8 @@ import pytest
 from scipy import ndimage
 
 from deepsplit_core.preprocessing import is_constant
+from training.learning.targets import TargetConfig, make_targets
 from training.simulation import LARGEST_GREY, draw_dirt, draw_shapes, draw_stain, simulate, take_picture
-from training.targets import TargetConfig, make_targets
 
 SEEDS = range(12)
 

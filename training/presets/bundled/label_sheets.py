@@ -22,9 +22,9 @@ from deepsplit_core import Prediction, SegmentConfig, predict, split_prediction
 from deepsplit_core.images import read_image
 from deepsplit_core.splitting import consecutive
 from deepsplit_core.weights import read
-from training.annotations import Annotated
-from training.evaluation import reference_model
-from training.prepare import write_annotated
+from training.data.annotations import Annotated
+from training.data.prepare import write_annotated
+from training.results.evaluation import reference_model
 
 GROUND = 0.52  # of the median grey value of cells: what is darker is ground, where a grey value tells the two apart
 

@@ -1,0 +1,1 @@
+"""What the network learns and how: views of the images, targets, losses, stages, steps."""

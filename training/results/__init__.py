@@ -1,0 +1,1 @@
+"""What came of a run: scores, thresholds, a weights file, a report."""
