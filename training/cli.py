@@ -18,7 +18,7 @@ from .data.annotations import Annotation
 from .data.checks import checked_annotations
 from .data.division import divide, read_split
 from .learning.config import TrainConfig
-from .learning.distributed import check_batch, is_first, joined, n_processes
+from .learning.distributed import check_batch, is_first, joined, n_processes, program
 from .reproduction.systems import SETS, SYSTEMS
 from .run.settings import read_config
 from .run.stopping import Stopped, stoppable
@@ -244,7 +244,7 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description="From annotated images to a weights file.")
+    parser = argparse.ArgumentParser(prog=program(), description="From annotated images to a weights file.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # Options of several commands.
     data, settings, device = (argparse.ArgumentParser(add_help=False) for _ in range(3))

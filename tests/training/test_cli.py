@@ -471,3 +471,14 @@ def test_a_run_that_could_not_be_written_says_how_to_go_on(data, preset, tmp_pat
     line = refused(capsys, data, tmp_path / "run", preset)
     assert line.startswith("error: runs/metrics.csv could not be read or written (Permission denied): give a path")
     assert line.endswith("go on with --resume from the last complete epoch.")
+
+
+@pytest.mark.parametrize(
+    ("started", "name"),
+    [("/env/bin/deepsplit-train", "deepsplit-train"), ("/src/training/__main__.py", "python -m training")],
+)
+def test_help_calls_the_program_as_it_was_started(started, name, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [started])
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert capsys.readouterr().out.startswith(f"usage: {name} train ")

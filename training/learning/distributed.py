@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
+from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
@@ -69,7 +70,7 @@ def is_first() -> bool:
 def program() -> str:
     """Return what a person types to start this run, before the arguments."""
     if n_processes() == 1:
-        return "python -m training"
+        return "deepsplit-train" if Path(sys.argv[0]).stem == "deepsplit-train" else "python -m training"
     return f"torchrun --nproc-per-node {os.environ['LOCAL_WORLD_SIZE']} -m training"
 
 
