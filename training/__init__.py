@@ -1,6 +1,7 @@
 """Training of DeepSplit weights from annotated images (paper, section 3). Imports deepsplit_core, never the reverse.
 
-`data`, `learning`, `run`, `results` and `reproduction` each import those named before them alone; `cli` starts them.
+`data`, `learning`, `run`, `results` and `reproduction` each import those named before them alone; `cli` starts
+them, and `simulated`, which writes what `simulation` draws.
 """
 
 import sys

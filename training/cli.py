@@ -16,7 +16,7 @@ from deepsplit_core.images import with_replacement
 
 from .data.annotations import Annotation
 from .data.checks import checked_annotations
-from .data.division import divide, read_split
+from .data.division import divide, read_names, read_split
 from .learning.config import TrainConfig
 from .learning.distributed import check_batch, is_first, joined, n_processes, program
 from .reproduction.systems import SETS, SYSTEMS
@@ -96,7 +96,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from .run.inspection import write_pictures
+    from .learning.inspection import write_pictures
 
     if options.number < 1:
         raise ValueError(f"--number is {options.number}, but it must be at least 1.")
@@ -172,7 +172,7 @@ def _check_same_run(run: Path, config: TrainConfig, split: dict[str, list[str]])
     from .run.checkpoint import Checkpoint
 
     Checkpoint(run / "checkpoint.pt", config).read()
-    if _without_links(json.loads((run / "split.json").read_text(encoding="utf-8-sig"))) != _without_links(split):
+    if _without_links(read_names(run / "split.json")) != _without_links(split):
         raise ValueError(f"{run} was made with other images: give the same --data, or another folder.")
 
 

@@ -44,11 +44,11 @@ def read_split(run: Path) -> dict[str, list[Annotation]]:
     path = run / "split.json"
     if not path.is_file():
         raise ValueError(f"{run} is no folder of a run: it has no split.json.")
-    split = json.loads(path.read_text(encoding="utf-8-sig"))  # people may edit it
+    split = read_names(path)
     if lost := [folder for folder in split["folders"] if not Path(folder).is_dir()]:
         raise ValueError(
             f"{run} was made with images in {', '.join(lost)}, where no folder is now: put it back or, if it has "
-            f'another path, write that in place of it under "folders" in {path}.'
+            f'another path with the same last folder, write that in place of it under "folders" in {path}.'
         )
     found = {a.name: a for folder in split["folders"] for a in find_annotations(Path(folder))}
     parts = {part: split[part] for part in ("train", "validation", "test")}
@@ -56,6 +56,15 @@ def read_split(run: Path) -> dict[str, list[Annotation]]:
     if gone:
         raise ValueError(f"{run} was made with images that are gone from {split['folders']}: {gone}.")
     return {part: [found[name] for name in chosen] for part, chosen in parts.items()}
+
+
+def read_names(path: Path) -> dict[str, list[str]]:
+    """Return what `split.json` of a run says, which people may edit: its folders, and names of images by part."""
+    try:
+        split: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON file ({error}): mend it. In a path, \\ is written \\\\.") from error
+    return split
 
 
 def split_annotations(annotations: Sequence[Annotation], seed: int) -> dict[str, list[Annotation]]:

@@ -119,8 +119,6 @@ def write_copy(folder: Path, output: Path, repair: bool, written: dict[bytes, st
     list of Problem
         What was done about what was wrong.
     """
-    if (output / "images").exists() or (output / "labels").exists():
-        raise ValueError(f"{output} holds images already: choose another output folder, or remove it.")
     annotations, problems = list_folder(folder)
     deeds = [Problem(f"left out, {p.kind}", f"{folder.name}/{p.name}", p.detail) for p in problems]
     all_in_colour = repair and not any(is_grey(annotation) for annotation in annotations)
@@ -173,6 +171,9 @@ def prepare(folders: Sequence[Path], output: Path | None, repair: bool, strict: 
         raise ValueError(f"{len(bad)} problems are to be mended: by hand, or by --repair --output DIR.")
     if output is None:
         return
+    for copy in (output / folder.name for folder in folders):
+        if (copy / "images").exists() or (copy / "labels").exists():
+            raise ValueError(f"{copy} holds images already: choose another output folder, or remove it.")
     written: dict[bytes, str] = {}
     copies, lost = [], []
     for folder in folders:

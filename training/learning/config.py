@@ -54,7 +54,8 @@ class TrainConfig(Config):
     validation_images : int
         At most this many are looked at after an epoch, at most twice the view's side of each; 0: all.
     picture_epochs : int
-        After so many epochs, and after the last of a stage, a picture of a validation image is written; 0: none.
+        After so many epochs, and after the last of a stage that has its full length, a picture of a validation image
+        is written; 0: none.
     freeze_trunk : bool
         Stage 2 trains the separation part alone. The segmentation then stays that of stage 1, which the paper
         intersects with the separation of stage 2, and one pass gives both. False retrains all as the paper does:

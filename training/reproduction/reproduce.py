@@ -1,6 +1,6 @@
 """``python -m training reproduce``: every system of the paper's Tables 1 and 2 on open images (paper, section 4).
 
-Each finished system leaves one small file of results, of which `reproduction_page` makes the page.
+Each finished system leaves one small file of results, of which `page` makes the page.
 """
 
 from __future__ import annotations
@@ -131,6 +131,8 @@ def check_grid(grid: Grid) -> None:
     for option, number in {"--seeds": grid.n_seeds, "--side": grid.side}.items():
         if number < 1:
             raise ValueError(f"{option} is {number}, but it must be at least 1.")
+    if not grid.page.suffix:
+        raise ValueError(f"--page is {grid.page}, but it must be NAME.md: the folder NAME beside it holds the results.")
     sizes = grid.config.preprocessing
     if sizes.shrink != 1 or sizes.diameter != 0:
         raise ValueError(

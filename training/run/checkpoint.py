@@ -96,7 +96,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def remove_leftovers(run: Path) -> None:
     """Remove files that a killed run had begun to write; nobody but `with_replacement` makes files of such names."""
-    for part in run.glob(".*.part*"):
+    for part in run.rglob(".*.part*"):
         part.unlink()
 
 

@@ -65,5 +65,7 @@ def write_csv(path: Path, history: Sequence[Row]) -> None:
 
     try:
         with_replacement(path, write)
-    except PermissionError:  # Excel locks what it shows
+    except OSError as error:
+        if not isinstance(error.__cause__, PermissionError):  # Excel locks what it shows
+            raise
         print(f"{path} is open in another program, and was not written: the next epoch tries again.", flush=True)

@@ -179,7 +179,7 @@ def train_epoch(
             if not math.isfinite(losses[-1]):
                 raise ValueError(
                     f"The loss of {stage.name}, step {step + 1}, is {losses[-1]}: the training ran away. "
-                    "The run folder holds the epoch before; start a new run with a lower learning_rate."
+                    "Start a new run with a lower learning_rate."
                 )
             bar.update()
             bar.set_postfix(loss=f"{mean_loss(losses):.4f}", refresh=False)

@@ -1,4 +1,4 @@
-"""Annotated images on disk: partners are found, divided once, and checked against each other."""
+"""Annotated images on disk: partners are found, and checked against each other."""
 
 import math
 import shutil
@@ -211,7 +211,7 @@ def test_labels_that_do_not_fit(data, labels, message):
         find_annotations(data)[0].read()
 
 
-# Division
+# Diameters
 
 
 def test_diameters_are_those_of_discs():

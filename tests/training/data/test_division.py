@@ -3,7 +3,7 @@
 import pytest
 
 from training.data.annotations import Annotation
-from training.data.division import split_annotations
+from training.data.division import read_split, split_annotations
 
 
 def annotations(n, folder="f"):
@@ -39,3 +39,9 @@ def test_division_is_random_not_by_name():
 def test_too_few_images():
     with pytest.raises(ValueError, match="f/000, f/001: 2 annotated images cannot be divided"):
         split_annotations(annotations(2), seed=0)
+
+
+def test_a_division_that_a_person_damaged_is_named(tmp_path):
+    (tmp_path / "split.json").write_text('{"folders": ["C:\\data"]}')
+    with pytest.raises(ValueError, match=r"split\.json is no JSON file .*Invalid \\escape"):
+        read_split(tmp_path)

@@ -195,6 +195,14 @@ def test_nothing_is_written_over(data, arguments, capsys):
     assert "--output" in (error := capsys.readouterr().err) or "holds images already" in error
 
 
+def test_nothing_is_written_where_a_later_folder_cannot_be(data, tmp_path, capsys):
+    other = shutil.copytree(data, tmp_path / "other")
+    shutil.copytree(data, tmp_path / "clean" / "other")
+    assert prepare(data, other, "--repair", "--output", tmp_path / "clean") == 1
+    assert "other holds images already" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "clean").iterdir()] == ["other"]
+
+
 def test_folders_of_which_nothing_is_left_are_named_after_the_others_were_written(data, few, tmp_path, capsys):
     shutil.copytree(data, tmp_path / "more")
     for folder in (data, tmp_path / "more"):

@@ -1,4 +1,4 @@
-"""Optimisers by name, the learning rate over a stage, and the rule of convergence."""
+"""Optimisers by name, and the learning rate over a stage."""
 
 import dataclasses
 

@@ -177,3 +177,9 @@ def test_page_that_cannot_be_written_is_told_before_anything_is_trained(both, pr
     assert "the tables go between them" in line
     assert (tmp_path / "out.md").read_text() == "# By hand\n"
     assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_a_page_without_an_ending_is_refused(both, preset, tmp_path, capsys):
+    arguments = command(both, tmp_path / "out", preset, "--page", str(tmp_path / "mine"))
+    assert "it must be NAME.md" in refused(capsys, arguments)
+    assert not (tmp_path / "mine").exists()

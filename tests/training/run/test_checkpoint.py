@@ -8,7 +8,7 @@ import torch
 from networks import random_network
 
 from deepsplit_core.metrics import Scores
-from training.run.checkpoint import Checkpoint, read_checkpoint
+from training.run.checkpoint import Checkpoint, read_checkpoint, remove_leftovers
 from training.run.history import make_row
 
 
@@ -131,3 +131,16 @@ def test_damaged_file_is_named(tmp_path, content):
     (tmp_path / "c.pt").write_bytes(content)
     with pytest.raises(ValueError, match=r"c\.pt"):
         read_checkpoint(tmp_path / "c.pt")
+
+
+def test_what_a_killed_run_had_begun_is_removed_in_its_pictures_too(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    whole = [tmp_path / "checkpoint.pt", tmp_path / "pictures" / "separation_0001.png"]
+    for path in (
+        *whole,
+        tmp_path / ".checkpoint.pt.7.part.pt",
+        tmp_path / "pictures" / ".separation_0002.png.7.part.png",
+    ):
+        path.touch()
+    remove_leftovers(tmp_path)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == whole

@@ -1,11 +1,10 @@
-"""The rows of a run: which is best, and the copy for people."""
+"""The rows of a run: which is best, when a stage has converged, and the copy for people."""
 
 import csv
 
 import pytest
 
 from deepsplit_core.metrics import Scores
-from training.run import history
 from training.run.history import COLUMNS, describe, has_converged, is_best, make_row, rows_of, write_csv
 
 
@@ -78,9 +77,19 @@ def test_a_csv_that_another_program_locks_does_not_end_the_run(tmp_path, capsys,
     def locked(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(history, "with_replacement", locked)
+    monkeypatch.setattr("os.replace", locked)
     write_csv(tmp_path / "metrics.csv", [row("segmentation", 1, 0.5)])
     assert "metrics.csv is open in another program" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_csv_without_room_ends_the_run(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="could not be written .No space left"):
+        write_csv(tmp_path / "metrics.csv", [row("segmentation", 1, 0.5)])
 
 
 @pytest.mark.parametrize(

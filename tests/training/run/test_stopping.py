@@ -11,7 +11,7 @@ from child_runs import KILLED_AT_FILE, assert_same_run, command, lengthened, row
 
 from training.cli import main
 from training.data import prepare
-from training.run import inspection
+from training.learning import inspection
 from training.run.checkpoint import read_checkpoint
 from training.run.stopping import Stopped, stoppable, unstoppable
 

@@ -20,10 +20,10 @@ from deepsplit_core.images import write_png
 from deepsplit_core.preprocessing import to_grey
 
 from ..data.annotations import Annotated, Annotation
-from ..learning.config import TrainConfig
-from ..learning.dataset import Sample, load_samples
-from ..learning.targets import Targets
-from ..learning.validation import spread
+from .config import TrainConfig
+from .dataset import Sample, load_samples
+from .targets import Targets
+from .validation import spread
 
 CONTACT_COLOUR, UNKNOWN_COLOUR = (255, 0, 255), (40, 90, 255)
 SMALLEST_SIDE = 512  # smaller images are enlarged, so that single pixels can be seen

@@ -9,8 +9,8 @@ from deepsplit_core.images import read_image
 from training.cli import main
 from training.data.annotations import Annotated, find_annotations
 from training.learning.dataset import load_samples
+from training.learning.inspection import CONTACT_COLOUR, GAP, SWATCH, UNKNOWN_COLOUR, draw, parts_of, write_pictures
 from training.learning.targets import TargetConfig, make_targets
-from training.run.inspection import CONTACT_COLOUR, GAP, SWATCH, UNKNOWN_COLOUR, draw, parts_of, write_pictures
 from training.run.settings import read_config
 
 CONFIG = TargetConfig(class_balance=False)
