@@ -137,7 +137,7 @@ def mixed_with_start(tensors: dict[str, Tensor], start_from: str, sha256: str, s
     if not start_from or sha256_of(start_from) != sha256:
         raise ValueError(
             f"--start-share needs the weights that the run started from, but {start_from or 'it started from none'}"
-            f"{' is another file now' if start_from else ''}: put that file back, or let export do without."
+            f"{' is another file now' if start_from else ''}: put that file back, or export without it."
         )
     _, start = read(path_of(start_from))
     if not set(tensors) <= set(start):
