@@ -174,17 +174,15 @@ def evaluate_all(images: Iterable[Sequence[Any]]) -> Scores:
 
 def without_ignored(labels: np.ndarray, ignore: np.ndarray) -> np.ndarray:
     """Set ignored pixels, and cells with more than half of their pixels among them, to background."""
-    values, index = np.unique(labels, return_inverse=True)
-    index = index.reshape(labels.shape)
+    values, index = _values_of(labels)
     n_ignored = np.bincount(index[ignore], minlength=values.size)
-    is_left_out = 2 * n_ignored > np.bincount(index.ravel())
+    is_left_out = 2 * n_ignored > np.bincount(index.ravel(), minlength=values.size)
     return np.where(ignore | is_left_out[index], 0, labels)
 
 
 def overlap_of(truth: np.ndarray, predicted: np.ndarray) -> Overlap:
     """Count the common pixels of each true and each predicted cell; cells are numbered from 0 in ascending order."""
-    true_values, true_index = np.unique(truth, return_inverse=True)
-    predicted_values, predicted_index = np.unique(predicted, return_inverse=True)
+    (true_values, true_index), (predicted_values, predicted_index) = _values_of(truth), _values_of(predicted)
     shape = (true_values.size, predicted_values.size)
     ones = np.ones(true_index.size, np.int64)
     table = sparse.coo_matrix((ones, (true_index.ravel(), predicted_index.ravel())), shape=shape).tocsr()
@@ -216,9 +214,20 @@ def _same_position_and_area(overlap: Overlap, truth: np.ndarray, predicted: np.n
 def _centroids(labels: np.ndarray) -> np.ndarray:
     """Return (n, 2) y, x of the cells in ascending order of their numbers."""
     y, x = np.nonzero(labels)
-    _, index, areas = np.unique(labels[y, x], return_inverse=True, return_counts=True)
-    sums = [np.bincount(index, weights=axis, minlength=areas.size) for axis in (y, x)]
-    return np.stack(sums, axis=1) / areas[:, None] if areas.size else np.zeros((0, 2))
+    values, index = _values_of(labels[y, x])
+    sums = [np.bincount(index, weights=axis, minlength=values.size) for axis in (y, x)]
+    return np.stack(sums, axis=1) / np.bincount(index, minlength=values.size)[:, None]
+
+
+def _values_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of a labelling in ascending order, and for each pixel which of them it has."""
+    if labels.dtype.kind in "ui" and labels.size and labels.min() >= 0 and labels.max() <= labels.size:
+        # As `np.unique`, but without sorting the pixels.
+        is_there = np.zeros(int(labels.max()) + 1, bool)
+        is_there[labels] = True
+        return np.flatnonzero(is_there), (np.cumsum(is_there) - 1)[labels]
+    values, index = np.unique(labels, return_inverse=True)
+    return values, index.reshape(labels.shape)
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -32,6 +32,23 @@ def test_equal_labellings_score_one_whatever_the_numbers():
     assert scores.ap == (1,) * 5
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.uint64, np.float64])
+@pytest.mark.parametrize("factor", [1, 60, 10**6])
+def test_scores_do_not_hang_on_how_cells_are_numbered(dtype, factor):
+    """Cells numbered far beyond the number of pixels, or in another type, are the same cells."""
+    truth, found = picture("11.22 11.22 ..... 333.."), picture("1.222 11.22 ..... 333.4")
+    ignore = picture("....1 ....1 ..... ....1") > 0
+    numbered = (found * min(factor, 60 if dtype == np.uint8 else factor)).astype(dtype)
+    assert evaluate(numbered, truth, ignore) == evaluate(found, truth, ignore)
+    assert evaluate(truth, numbered) == evaluate(truth, found)
+
+
+def test_one_cell_may_be_a_mask():
+    mask = picture("11... 11...") > 0
+    assert evaluate(mask, mask) == evaluate(mask.astype(np.int32), mask)
+    assert evaluate(mask, mask).n_true == 1
+
+
 def test_iou_of_a_shifted_square():
     # 10 x 10, shifted by 2: 80 pixels in common, 120 in either.
     truth, predicted = squares((5, 5, 10, 10)), squares((5, 7, 10, 10))

@@ -192,7 +192,7 @@ def tune(
         seed_distance=max(1.0, round(0.3 * diameter, 2)),
         longest_cut=round(0.3 * diameter, 2),
     )
-    best = _mean_ap(predicted, chosen, data_sets)
+    values = {chosen: _mean_ap(predicted, chosen, data_sets)}
     least = {"seed_distance": 1.0}
     for _ in range(2):
         before = chosen
@@ -200,12 +200,13 @@ def tune(
             for candidate in candidates:
                 setting = max(least.get(name, 0.0), round(candidate * units.get(name, 1), 2))
                 tried = SplittingConfig.from_dict({**chosen.to_dict(), name: setting})
-                value = _mean_ap(predicted, tried, data_sets)
-                if value > best:
-                    chosen, best = tried, value
+                if tried not in values:
+                    values[tried] = _mean_ap(predicted, tried, data_sets)
+                if values[tried] > values[chosen]:
+                    chosen = tried
         if chosen == before:
             break
-    return chosen, best
+    return chosen, values[chosen]
 
 
 def tune_for_sizes_found(

@@ -92,10 +92,11 @@ def export(
     model = reference_model(run / "checkpoint.pt", draft, tensors)
 
     data_sets = [str(entry.get("name")) for entry in about["data"]]
-    splitting, mean_ap = tune(predict_all(model, parts["validation"], are_sizes_known=True), median, data_sets)
-    print(f"Chosen on {len(parts['validation'])} validation images (mean AP {mean_ap:.3f}): {splitting}", flush=True)
+    validation = with_cells(parts["validation"])
+    splitting, mean_ap = tune(predict_all(model, validation, are_sizes_known=True), median, data_sets)
+    print(f"Chosen on {len(validation)} validation images (mean AP {mean_ap:.3f}): {splitting}", flush=True)
     if config.preprocessing.diameter:
-        splitting, mean_ap = tune_for_sizes_found(model, parts["validation"], splitting, data_sets)
+        splitting, mean_ap = tune_for_sizes_found(model, validation, splitting, data_sets)
         print(f"With the sizes found (mean AP {mean_ap:.3f}): {splitting}", flush=True)
     model = model._replace(card=dataclasses.replace(draft, splitting=splitting))
     comparison = compare(predict_all(model, parts["test"]), splitting)
@@ -122,6 +123,15 @@ def export(
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
     with_replacement(output.with_suffix(".json"), lambda part: part.write_text(card.to_json(), encoding="utf-8"))
     return card
+
+
+def with_cells(annotations: Sequence[Annotation]) -> list[Annotation]:
+    """Leave out data sets without cells: thresholds are not chosen by them (`evaluation.tune`)."""
+    kept = []
+    for images in by_folder(annotations).values():
+        if any(image.read_labels().labels.any() for image in images):
+            kept += images
+    return kept
 
 
 def known_diameter(labels: Sequence[np.ndarray]) -> float:

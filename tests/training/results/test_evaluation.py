@@ -156,6 +156,13 @@ def test_tuning_finds_thresholds_that_part_the_cells():
     assert chosen.segmentation_threshold > 0.75
 
 
+def test_tuning_scores_no_setting_twice(monkeypatch):
+    tried, original = [], evaluation.score
+    monkeypatch.setattr(evaluation, "score", lambda images, config: tried.append(config) or original(images, config))
+    tune([predicted()], diameter=24)
+    assert len(set(tried)) == len(tried) > 30
+
+
 def test_a_false_cell_in_an_empty_field_does_not_choose_the_thresholds():
     """The cell of one image is as faint as noise in an empty one of another set: finding it is worth the false cell."""
     faint = perfect_probabilities(PAIR) * np.array([0.55, 1])[:, None, None].astype(np.float32)

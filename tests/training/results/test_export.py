@@ -18,8 +18,9 @@ from deepsplit_core.quantisation import is_statistic
 from deepsplit_core.sizes import typical_diameter
 from deepsplit_core.weights import Model, build_network, read, read_card, sha256_of
 from training.cli import main
-from training.data.annotations import find_annotations
+from training.data.annotations import Annotated, find_annotations
 from training.data.division import split_annotations
+from training.data.prepare import write_annotated
 from training.learning.dataset import load_samples
 from training.results.export import (
     activation_statistics,
@@ -29,6 +30,7 @@ from training.results.export import (
     known_diameter,
     mixed_with_start,
     read_about,
+    with_cells,
 )
 from training.run.checkpoint import Checkpoint, read_checkpoint
 from training.run.history import make_row
@@ -60,6 +62,17 @@ def train_run(tmp_path, parts, config):
     samples = (load_samples(parts[part], config) for part in ("train", "validation"))
     train(*samples, config, run, False, torch.device("cpu"))
     return run
+
+
+def test_thresholds_are_not_chosen_by_data_sets_without_cells(tmp_path):
+    """An image without cells stays where others of its data set have some."""
+    nothing = np.zeros((32, 32), np.uint8)
+    for folder, empty in (("cells", ["b"]), ("fields", ["a", "b"])):
+        for name in ("a", "b"):
+            labels = nothing if name in empty else discs((32, 32), [(16, 16, 9)])
+            write_annotated(tmp_path / folder, name, Annotated(nothing, labels, nothing > 0))
+    found = find_annotations(tmp_path / "cells") + find_annotations(tmp_path / "fields")
+    assert [image.name for image in with_cells(found)] == ["cells/a", "cells/b"]
 
 
 def test_weights_are_mixed_with_those_that_the_run_started_from(tiny_weights):
