@@ -54,6 +54,6 @@ lock: ## compile requirements/*.txt
 	@$(PYTHON) requirements/install.py lock
 
 clean: ## remove environments, caches and demo output (runs/ stays: training is expensive)
-	rm -rf .venv .venv-cp5 .venv-cp4-exact .uv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-cp5 .venv-cp4-exact .venv-peers .uv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -rf example_pipelines/*/output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

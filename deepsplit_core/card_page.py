@@ -22,7 +22,7 @@ def card_page(card: Card) -> str:
             "Own values",
             f"segmentation threshold {own.segmentation_threshold:g}, separation threshold "
             f"{own.separation_threshold:g}, longest cut {own.longest_cut:.1f} pixels, smallest object {smallest:.1f} "
-            "pixels across",
+            "pixels across; both times the image's DeepSplit_Scale",
         ),
         ("Data", "; ".join(_data_set(entry) for entry in card.data) or "not recorded"),
         ("Known failures", card.known_failures or "not recorded"),

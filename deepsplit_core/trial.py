@@ -41,5 +41,5 @@ def try_device(model: str, device: str, load: Callable[[str, str], Model] = load
     where, dtype = describe(loaded.device, loaded.dtype)
     return (
         f"The model {loaded.card.name} runs on {where} ({product_name(loaded.device)}) in {dtype}: "
-        f"{min(seconds):.2f} s for an image of {image.shape[0]} x {image.shape[1]} pixels in tiles of {tile}."
+        f"{min(seconds):.2f} s for the network on {image.shape[0]} x {image.shape[1]} pixels in tiles of {tile}."
     )

@@ -55,7 +55,7 @@ class Card:
     metrics : dict
         Scores on held-out test images, by data set.
     training : dict
-        Configuration of the run, versions, seed, command.
+        Configuration of the run with its seed, versions, numbers of images, and which weights it started from.
     format_version : int
     """
 

@@ -70,9 +70,11 @@ Objects that were discarded count as well, but not what is smaller than the mode
 Pixels outside the image's mask never belong to an object. An image of one grey value gives no objects (with seeds: the
 seeds themselves). An empty field of a camera is none: the contrast of each image is stretched, and noise and uneven
 light may then look like cells. *nuclei* and *cells* have learned of it, but may take a speck for a small cell: the
-diameter of the smallest object, or seeds, keep them out; **FlagImage** leaves such images out altogether. Something
-very bright, debris say, that covers more than 0.2 % of the image takes the contrast from the cells, some or most of
-which are then missed: clip it with **RescaleIntensity**, or mask it with **IdentifyPrimaryObjects** and **MaskImage**.
+diameter of the smallest object, or seeds, keep them out; **FlagImage**, if it skips the image sets that it flags,
+leaves such images out altogether. Something very bright, debris say, that covers more than 0.2 % of the image takes the
+contrast from the cells, some or most of which are then missed: clip it with **RescaleIntensity** (*Choose specific
+values to be reset to the full intensity range*), or mask it with **IdentifyPrimaryObjects** and **MaskImage**, whose
+mask has to be inverted.
 An image or a setting that cannot be used stops the run with a message; it never gives an empty result.
 
 Volumes are not supported. To segment each plane as an image of its own, select *No* for *Process as 3D?* in
@@ -123,8 +125,9 @@ except ModuleNotFoundError:
     except ImportError as error:
         raise ImportError(
             f"DeepSplitSegment needs the package deepsplit_core, which {sys.executable} cannot import ({error}). "
-            "Copy DeepSplit's whole folder and choose the folder plugins in it as plugins folder, or install the "
-            f'package from that folder: "{sys.executable}" -m pip install .'
+            "Copy DeepSplit's whole folder and choose the folder plugins in it as plugins folder; or copy the folder "
+            "deepsplit_core beside this file; or, if CellProfiler was installed with pip, install the package from "
+            f'DeepSplit\'s folder: "{sys.executable}" -m pip install .'
         ) from error
 
 from _deepsplit_measurements import DeepSplitMeasurements  # type: ignore[import-not-found]
@@ -213,7 +216,7 @@ cells of the size that it was trained on, and the objects come back at full size
 
 The default, 0, leaves the image as it is, and looks again if the typical cell that was found is more than twice as
 large as those of the training images. A model whose page says that it estimates the diameter looks again unless the
-cells are within a quarter of its own diameter. Enter the diameter to have all images treated alike, if your cells are
+cells have 0.8 to 1.25 times its own diameter. Enter the diameter to have all images treated alike, if your cells are
 less than half as large as the model's, or to save that time.
 """,
         )
@@ -521,7 +524,8 @@ Select which Python runs the network. The result is what DeepSplit gives in that
                 raise ValidationError(str(error), self.environment) from error
         if 0 < self.diameter.value < 1:
             raise ValidationError(
-                f"The expected cell diameter is {self.diameter.value} pixels: enter at least 1, or 0 for as trained.",
+                f"The expected cell diameter is {self.diameter.value} pixels: enter at least 1, or 0 to leave it to "
+                "the model.",
                 self.diameter,
             )
         if 0 < self.largest_diameter.value < self.smallest_diameter.value:

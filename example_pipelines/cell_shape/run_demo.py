@@ -29,13 +29,14 @@ LOG = "cellprofiler.log"
 WRITTEN = ("*_labels.tiff", "*_overlay.png", "Image.csv", "Nuclei.csv", "Cells.csv", "Experiment.csv", LOG)
 # What CellProfiler logs when it leaves a module out, stops reading the pipeline, or a module raises.
 ERRORS = ("Could not load", "Failed to load pipeline", "Error detected during run of module")
+WHICH_PYTHON = "run this with the Python in which CellProfiler was installed with pip, or that of `make env` (.venv)."
 
 
 def find_images() -> Path:
     """Return the folder of the ExampleFly images in the CellProfiler of this Python."""
     package = importlib.util.find_spec("cellprofiler")
     if package is None or not package.submodule_search_locations:
-        raise SystemExit(f"{sys.executable} has no CellProfiler: run this with the Python of `make env` (.venv).")
+        raise SystemExit(f"{sys.executable} has no CellProfiler: {WHICH_PYTHON}")
     images = Path(package.submodule_search_locations[0]) / "data" / "examples" / "ExampleFly" / "images"
     if not list_fields(images):
         raise SystemExit(f"No ExampleFly images (*_D.TIF) in {images}: install CellProfiler 4.2.8.1 again.")
@@ -58,7 +59,7 @@ def run_cellprofiler(
     folders = os.pathsep.join([str(Path(sys.executable).parent), sysconfig.get_path("scripts")])
     program = shutil.which("cellprofiler", path=folders)
     if program is None:
-        raise SystemExit(f"No program cellprofiler in {folders}: run this with the Python of `make env` (.venv).")
+        raise SystemExit(f"No program cellprofiler in {folders}: {WHICH_PYTHON}")
     output.mkdir(parents=True, exist_ok=True)
     for pattern in WRITTEN:
         for path in output.glob(pattern):

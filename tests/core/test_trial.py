@@ -11,8 +11,8 @@ from deepsplit_core.config import TilingConfig
 def test_it_names_model_device_numbers_and_time(tiny_weights, monkeypatch):
     monkeypatch.setattr(trial, "TilingConfig", lambda tile=256: TilingConfig(tile=tile))
     sentence = try_device(str(tiny_weights), "cpu")
-    expected = r"The model tiny runs on cpu \(threads: \d+\) in (float32|bfloat16|int8): \d+\.\d\d s for an image of "
-    assert re.fullmatch(expected + r"256 x 256 pixels in tiles of 256\.", sentence)
+    expected = r"The model tiny runs on cpu \(threads: \d+\) in (float32|bfloat16|int8): \d+\.\d\d s for "
+    assert re.fullmatch(expected + r"the network on 256 x 256 pixels in tiles of 256\.", sentence)
 
 
 def test_a_missing_device_or_file_is_an_error(tiny_weights):

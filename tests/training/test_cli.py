@@ -274,7 +274,7 @@ def test_everything_that_is_wrong_is_said_at_once(data, preset, tmp_path, capsys
     line = refused(capsys, data, tmp_path / "run", preset)
     assert "2 x sizes that differ: drawn/field1, drawn/field3 (each: " in line
     assert "1 x colour image: drawn/field5 (" in line
-    assert "prepare --repair" in line
+    assert "prepare --data FOLDER --repair --output CLEAN" in line
     assert not (tmp_path / "run").exists()
 
 

@@ -138,7 +138,9 @@ def find_annotations(folder: Path) -> list[Annotation]:
     return annotations
 
 
-HOW_TO_REPAIR = "Mend the files, or let `python -m training prepare --repair` write a clean copy."
+HOW_TO_REPAIR = (
+    "Mend the files, or let `deepsplit-train prepare --data FOLDER --repair --output CLEAN` write a clean copy."
+)
 
 
 def list_folder(folder: Path) -> tuple[list[Annotation], list[Problem]]:

@@ -33,11 +33,11 @@ def checked_annotations(folder: Path) -> list[Annotation]:
         raise ValueError(
             f"{folder}: all labels of an image have one number, as masks have, so that nothing tells touching cells "
             "apart. Give label images (1..n = one cell each), one mask for each cell (labels/NAME/*.png), or two "
-            "masks (segmentation/ and separation/). Where no cells touch, `python -m training prepare --repair` "
-            "numbers them."
+            "masks (segmentation/ and separation/). Where no cells touch, `deepsplit-train prepare --data FOLDER "
+            "--repair --output CLEAN` numbers them."
         )
     for kind in sorted(set(kinds)):
-        print(f"{folder}: {kinds.count(kind)} x {kind}; `python -m training prepare` names them", flush=True)
+        print(f"{folder}: {kinds.count(kind)} x {kind}; `deepsplit-train prepare --data FOLDER` names them", flush=True)
     return annotations
 
 

@@ -36,5 +36,6 @@ def check_parts_differ(parts: Mapping[str, Sequence[Annotation]]) -> None:
         more = f"; and {len(pairs) - PAIRS_NAMED} more pairs" if len(pairs) > PAIRS_NAMED else ""
         raise ValueError(
             f"{'; '.join(pairs[:PAIRS_NAMED])}{more}: what was learned would be tested. Remove one of each pair, or "
-            "let `python -m training prepare --repair`, with all folders at once, write clean folders without them."
+            "let `deepsplit-train prepare --data FOLDER ... --repair --output CLEAN`, with all folders at once, write "
+            "clean folders without them."
         )
