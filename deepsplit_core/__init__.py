@@ -9,11 +9,12 @@ cells; their intersection, cleaned up by a watershed that cuts along short borde
 Importing this package loads neither torch nor scikit-image: they come when the first image is segmented.
 """
 
+from .bands import centres
 from .card_page import card_page
 from .clumps import Clumps, find_clumps
 from .config import ModelConfig, PreprocessingConfig, SegmentConfig, SplittingConfig, TilingConfig
 from .last_prediction import LastPrediction
-from .measurements import CellMeasurements, centres, measure_cells
+from .measurements import CellMeasurements, measure_cells
 from .metrics import Scores, evaluate, evaluate_all
 from .outlines import border_pixels
 from .preprocessing import check_image

@@ -78,7 +78,7 @@ def _segment(options: argparse.Namespace) -> int:
     from .weights import load_model
 
     images = _listed(options.images)
-    _refuse_overwriting(images, options.output)
+    _refuse_overwriting(images, options.output, ["_labels.tif"] + ["_overlay.png"] * options.overlay)
     images = _without_results(images)
     config = SegmentConfig(model=options.model, diameter=options.diameter, device=options.device)
     scale_of(config, load_model(config.model, config.device).card)  # what is wrong is said once, not for every image
@@ -229,7 +229,7 @@ def _without_results(images: Sequence[Path]) -> list[Path]:
     return [path for path in images if path.stem not in results]
 
 
-def _refuse_overwriting(images: Sequence[Path], output: Path) -> None:
+def _refuse_overwriting(images: Sequence[Path], output: Path, endings: Sequence[str]) -> None:
     # Names that differ in capitals alone are one file on Windows and macOS.
     images = [path for path in images if path.suffix.lower() in IMAGE_SUFFIXES]  # others are refused one by one
     counts = Counter(path.stem.casefold() for path in images)
@@ -241,10 +241,10 @@ def _refuse_overwriting(images: Sequence[Path], output: Path) -> None:
         )
     given = {path.resolve() for path in images}
     for path in images:
-        for name in (f"{path.stem}_labels.tif", f"{path.stem}_overlay.png"):
-            if (output / name).resolve() in given:
+        for result in (output / f"{path.stem}{ending}" for ending in endings):
+            if result.resolve() in given:
                 raise ValueError(
-                    f"{output / name} is one of the images, and would be overwritten by the result of {path}: "
+                    f"{result} is one of the images, and would be overwritten by the result of {path}: "
                     "choose another output folder, or leave it out."
                 )
 

@@ -10,6 +10,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from .bands import runs
+
 
 def fill_holes(labels: np.ndarray, largest_hole: float) -> None:
     """Fill the holes inside single cells, in place.
@@ -24,20 +26,18 @@ def fill_holes(labels: np.ndarray, largest_hole: float) -> None:
     largest_hole : float
     """
     n_rows, n_columns = labels.shape
-    width = n_columns + 1
-    framed = np.zeros((n_rows, width), bool)  # a column that is no background keeps the rows apart
-    np.equal(labels, 0, out=framed[:, 1:])
-    starts, stops = _runs(framed.ravel())
-    pieces = _connected(starts, stops, width)
-    lengths = stops - starts
+    numbers, starts, lengths = runs(labels)
+    starts, lengths = starts[numbers == 0], lengths[numbers == 0]
+    # Runs at the right border count as touching those at the left one a row below: neither is in a hole.
+    pieces = _connected(starts, starts + lengths, n_columns)
     is_hole = np.bincount(pieces, lengths) <= largest_hole
-    rows, first_columns = np.divmod(starts, width)
-    is_hole[pieces[(rows == 0) | (rows == n_rows - 1) | (first_columns == 1) | (stops % width == 0)]] = False
+    rows, columns = np.divmod(starts, n_columns)
+    is_hole[pieces[(rows == 0) | (rows == n_rows - 1) | (columns == 0) | (columns + lengths == n_columns)]] = False
     chosen = is_hole[pieces]
     if not chosen.any():
         return
     # Every hole beside every cell that it touches, once: one that occurs once lies in that cell alone.
-    pixels = _ranges(starts[chosen] - rows[chosen] - 1, lengths[chosen])  # none at the border: each has four neighbours
+    pixels = _ranges(starts[chosen], lengths[chosen])  # none at the border: each has four neighbours
     flat, pieces = labels.reshape(-1), np.repeat(pieces[chosen], lengths[chosen])
     beside = np.concatenate([flat[pixels + step] for step in (-1, 1, -n_columns, n_columns)])
     pairs = np.stack([np.tile(pieces, 4), beside], axis=1)
@@ -48,16 +48,8 @@ def fill_holes(labels: np.ndarray, largest_hole: float) -> None:
     flat[pixels] = filling[pieces]
 
 
-def _runs(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where runs of True begin and where they have ended, (n,) each, in a bool array that begins with False."""
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    if flat[-1]:
-        changes = np.append(changes, flat.size)
-    return changes[::2], changes[1::2]
-
-
 def _connected(starts: np.ndarray, stops: np.ndarray, width: int) -> np.ndarray:
-    """Return the number of the 8-connected piece of each run, of an image of `width` columns, whose first is empty."""
+    """Return the number of the 8-connected piece of each run, of an image of `width` columns."""
     # The runs of the next row that it touches follow each other.
     first, last = np.searchsorted(stops, starts + width), np.searchsorted(starts, stops + width, side="right")
     n_edges = last - first

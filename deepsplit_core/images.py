@@ -183,5 +183,4 @@ def with_replacement(path: PathLike, write: Callable[[Path], object]) -> None:
             f"{path} could not be written ({reason}): choose a folder in which you may write, with room in it."
         ) from error
     finally:
-        if part.exists():
-            part.unlink()
+        part.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .bands import runs
 from .outlines import borders, count_sides, touches_image_border, touches_mask_border
 from .segmentation import Segmentation
 
@@ -60,15 +59,3 @@ def measure_cells(found: Segmentation) -> CellMeasurements:
         touches_border=touches[1:].astype(int),
         n_cuts=len(pairs),
     )
-
-
-def centres(labels: np.ndarray) -> np.ndarray:
-    """Return the mean y and x of the pixels of each label 1..n of a (Y, X) int array: (n, 2) float.
-
-    In a tenth of the time that scipy's `center_of_mass` takes, as pixels that follow each other in a row are counted at
-    once.
-    """
-    numbers, starts, lengths = runs(labels)
-    y, x = np.divmod(starts, labels.shape[1])
-    sums = [np.bincount(numbers, lengths * places)[1:] for places in (y, x + (lengths - 1) / 2)]
-    return np.stack(sums, axis=1) / np.bincount(numbers, lengths)[1:, None]

@@ -13,6 +13,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from .bands import centres, runs
+
 AP_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 # The paper matches cells "by comparing their position and area" (3.3) and gives no numbers. Here two cells match
@@ -148,7 +150,9 @@ def evaluate(predicted: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None
                 f"The mask of ignored pixels has the shape {ignore.shape}, the truth {truth.shape}: they must be of "
                 "one image."
             )
-        predicted, truth = without_ignored(predicted, ignore), without_ignored(truth, ignore)
+        truth, predicted = without_ignored(truth, ignore), without_ignored(predicted, ignore)
+    else:
+        truth, predicted = numbered(truth), numbered(predicted)
     overlap = overlap_of(truth, predicted)
     iou = overlap.iou()
     covered_truth = overlap.pixels.data > 0.5 * overlap.true_areas[overlap.pixels.row]
@@ -172,24 +176,33 @@ def evaluate_all(images: Iterable[Sequence[Any]]) -> Scores:
     return sum((evaluate(*image) for image in images), Scores())
 
 
+def numbered(labels: np.ndarray) -> np.ndarray:
+    """Return labels with the numbers 1..n, in the ascending order of their values: (Y, X) int; 0 stays background."""
+    if labels.dtype.kind in "ui" and labels.size and labels.min() >= 0 and labels.max() <= labels.size:
+        is_cell = np.zeros(int(labels.max()) + 1, bool)  # in place of sorting all pixels
+        is_cell[labels] = True
+        is_cell[0] = False
+    else:
+        values, index = np.unique(labels, return_inverse=True)
+        is_cell, labels = values != 0, index.reshape(labels.shape)
+    return np.where(is_cell, np.cumsum(is_cell), 0)[labels]
+
+
 def without_ignored(labels: np.ndarray, ignore: np.ndarray) -> np.ndarray:
-    """Set ignored pixels, and cells with more than half of their pixels among them, to background."""
-    values, index = _values_of(labels)
-    n_ignored = np.bincount(index[ignore], minlength=values.size)
-    is_left_out = 2 * n_ignored > np.bincount(index.ravel(), minlength=values.size)
-    return np.where(ignore | is_left_out[index], 0, labels)
+    """Return `numbered` labels without ignored pixels, and without cells with more than half of their pixels there."""
+    labels = numbered(labels)
+    areas = np.bincount(labels.ravel())
+    is_left_out = 2 * np.bincount(labels[ignore], minlength=areas.size) > areas
+    return numbered(np.where(ignore | is_left_out[labels], 0, labels))
 
 
 def overlap_of(truth: np.ndarray, predicted: np.ndarray) -> Overlap:
-    """Count the common pixels of each true and each predicted cell; cells are numbered from 0 in ascending order."""
-    (true_values, true_index), (predicted_values, predicted_index) = _values_of(truth), _values_of(predicted)
-    shape = (true_values.size, predicted_values.size)
-    ones = np.ones(true_index.size, np.int64)
-    table = sparse.coo_matrix((ones, (true_index.ravel(), predicted_index.ravel())), shape=shape).tocsr()
-    rows, columns = true_values != 0, predicted_values != 0
-    true_areas = np.asarray(table.sum(axis=1)).ravel()[rows]
-    predicted_areas = np.asarray(table.sum(axis=0)).ravel()[columns]
-    return Overlap(table[rows][:, columns].tocoo(), true_areas, predicted_areas)
+    """Count the common pixels of each true and each predicted cell, of labels 1..n that are all there (`numbered`)."""
+    shape = int(truth.max(initial=0)) + 1, int(predicted.max(initial=0)) + 1
+    pairs, _, lengths = runs(truth * shape[1] + predicted)
+    table = sparse.coo_matrix((lengths, np.divmod(pairs, shape[1])), shape=shape).tocsr()
+    true_areas, predicted_areas = (np.asarray(table.sum(axis=axis)).ravel()[1:] for axis in (1, 0))
+    return Overlap(table[1:, 1:].tocoo(), true_areas, predicted_areas)
 
 
 def _n_matches(overlap: Overlap, is_candidate: np.ndarray) -> int:
@@ -204,30 +217,11 @@ def _n_matches(overlap: Overlap, is_candidate: np.ndarray) -> int:
 def _same_position_and_area(overlap: Overlap, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     true_area = overlap.true_areas[overlap.pixels.row]
     predicted_area = overlap.predicted_areas[overlap.pixels.col]
-    apart = _centroids(truth)[overlap.pixels.row] - _centroids(predicted)[overlap.pixels.col]
+    apart = centres(truth)[overlap.pixels.row] - centres(predicted)[overlap.pixels.col]
     radius = np.sqrt(true_area / np.pi)
     is_near = np.hypot(apart[:, 0], apart[:, 1]) <= POSITION_TOLERANCE * radius
     ratio = predicted_area / true_area
     return is_near & (ratio <= AREA_TOLERANCE) & (ratio >= 1 / AREA_TOLERANCE)
-
-
-def _centroids(labels: np.ndarray) -> np.ndarray:
-    """Return (n, 2) y, x of the cells in ascending order of their numbers."""
-    y, x = np.nonzero(labels)
-    values, index = _values_of(labels[y, x])
-    sums = [np.bincount(index, weights=axis, minlength=values.size) for axis in (y, x)]
-    return np.stack(sums, axis=1) / np.bincount(index, minlength=values.size)[:, None]
-
-
-def _values_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values of a labelling in ascending order, and for each pixel which of them it has."""
-    if labels.dtype.kind in "ui" and labels.size and labels.min() >= 0 and labels.max() <= labels.size:
-        # As `np.unique`, but without sorting the pixels.
-        is_there = np.zeros(int(labels.max()) + 1, bool)
-        is_there[labels] = True
-        return np.flatnonzero(is_there), (np.cumsum(is_there) - 1)[labels]
-    values, index = np.unique(labels, return_inverse=True)
-    return values, index.reshape(labels.shape)
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -24,6 +24,7 @@ def check_image(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray
     Returns
     -------
     (Y, X) array
+        In the machine's own byte order.
 
     Raises
     ------
@@ -41,6 +42,7 @@ def check_image(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray
         raise ValueError(f"The image is the text {str(image)[:80]!r}: read the file first (`skimage.io.imread`).")
     if image.dtype.kind not in "buif":
         raise ValueError(f"The image has values of type {image.dtype}, but integers, floats or bools are needed.")
+    image = image.astype(image.dtype.newbyteorder("="), copy=False)  # FITS files have the other one
     is_colour = image.ndim == 3 and image.shape[-1] in _COLOUR_CHANNELS
     if image.ndim != 2 and not is_colour:
         raise ValueError(
@@ -107,10 +109,10 @@ def preprocess(image: np.ndarray, config: PreprocessingConfig, mask: np.ndarray 
         low, high = values.min(), values.max()
     with np.errstate(over="ignore"):
         span = high - low
-    if not math.isfinite(span):
+    if not 0 < span < math.inf:
         raise ValueError(
-            f"The grey values reach from {low:g} to {high:g}, further than {image.dtype} can tell: divide them by a "
-            "number that brings them to everyday size."
+            f"The grey values reach from {low:g} to {high:g}, a range that {image.dtype} cannot tell: bring them to "
+            "everyday size, by subtracting what all have in common and dividing."
         )
     # In place: `image` is a copy, and a large one.
     image -= low

@@ -253,6 +253,8 @@ def read(path: Path) -> tuple[Card, dict[str, torch.Tensor]]:
         return card, safetensors.torch.load(path.read_bytes())
     except MemoryError:
         raise
+    except OSError as error:
+        raise WeightsError(f"The weights file {path} cannot be read: {error.strerror}.") from error
     except Exception as error:  # safetensors raises a type of its own, not a ValueError
         raise WeightsError(
             f"{path} is not a usable DeepSplit weights file: its tensors are damaged ({error})."

@@ -152,6 +152,11 @@ def _tell(python: str | os.PathLike[str], command: str) -> dict[str, Any] | None
             answer, _ = _exchange(connection, {"command": command}, ())
     except _Gone:
         return None
+    except socket.timeout as error:
+        raise RuntimeError(
+            f"DeepSplit's engine (process {greeting['pid']}) gave no sign of life for {SILENCE_SECONDS:g} s: "
+            f"{_how_to_end(place)} {_last_words(place)}"
+        ) from error
     return {**greeting, **answer}
 
 

@@ -134,8 +134,7 @@ class Place:
         """Listen, and write down where; only for the one who holds the lock."""
         path = str(self.socket_file)
         if hasattr(socket, "AF_UNIX") and len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
-            if self.socket_file.exists():  # of an engine that was killed
-                self.socket_file.unlink()
+            self.socket_file.unlink(missing_ok=True)  # of an engine that was killed
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             listener.bind(path)
             endpoint: str | int = path
@@ -170,13 +169,11 @@ class Place:
     def leave(self) -> None:
         """Remove address and socket, so that nobody comes any more."""
         for path in (self.address, self.socket_file):
-            if path.exists():
-                path.unlink()
+            path.unlink(missing_ok=True)
 
     def remove_log(self) -> None:
         """Remove the log of an engine that ended well, and of those before it."""
-        if self.log.exists():
-            self.log.unlink()
+        self.log.unlink(missing_ok=True)
 
     def unlock(self, descriptor: int) -> None:
         """Remove the lock's file and the folder, if nothing else is in it, and let go of the lock."""
@@ -210,7 +207,7 @@ def place_of(python: Path) -> Place:
         Of the executable. Its links count by the folder that they lie in and by what they lead to, so that
         ``bin/python`` and ``bin/python3`` of one environment are one, and two environments are two.
     """
-    identity = hashlib.sha256(f"{python.parent.resolve()}\n{python.resolve()}".encode()).hexdigest()[:12]
+    identity = hashlib.sha256(os.fsencode(f"{python.parent.resolve()}\n{python.resolve()}")).hexdigest()[:12]
     base = os.environ.get("XDG_RUNTIME_DIR") or ""
     user = "" if sys.platform == "win32" else f"-{os.getuid()}"
     return Place(Path(base if os.path.isdir(base) else tempfile.gettempdir()) / f"deepsplit{user}-{identity}")

@@ -100,6 +100,8 @@ class Engine:
                     protocol.admit(connection, token, HANDSHAKE_SECONDS)
                 finally:
                     self._crowd.release()
+                with self._count:
+                    self._last_asked = time.monotonic()  # whoever is let in is waited for
                 protocol.send(connection, {"protocol": protocol.VERSION, "version": __version__, "pid": os.getpid()})
                 request, arrays = protocol.receive(connection, SILENCE_SECONDS)
                 connection.settimeout(SILENCE_SECONDS)
@@ -132,8 +134,11 @@ class Engine:
             error = future.exception()
             if error is None:
                 answer, results = future.result()
-                protocol.send(connection, {"state": "done", **answer}, results)
-            else:
+                try:
+                    protocol.send(connection, {"state": "done", **answer}, results)
+                except ValueError as too_large:
+                    error = too_large
+            if error is not None:
                 LOGGER.info("A request failed", exc_info=error)
                 protocol.send(connection, _explain(error))
         finally:

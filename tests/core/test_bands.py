@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deepsplit_core import bands
-from deepsplit_core.bands import areas_of, is_at_least, runs, typical_area
+from deepsplit_core.bands import areas_of, centres, is_at_least, runs, typical_area
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 3), (8, 3), (9, 100), (0, 5), (5, 0)])
@@ -51,3 +51,14 @@ def test_runs_are_the_rows_in_short(labels):
     assert np.array_equal(np.cumsum(lengths) - lengths, starts)
     rows, last_rows = starts // labels.shape[1], (starts + lengths - 1) // labels.shape[1]
     assert np.array_equal(rows, last_rows)  # none goes on in the next row
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
+def test_an_image_without_pixels_has_no_runs(shape):
+    assert [part.size for part in runs(np.zeros(shape, np.int32))] == [0, 0, 0]
+
+
+def test_labels_may_be_of_64_bits_without_sign():
+    labels = np.array([[0, 2, 2], [1, 2, 2]], np.uint64)
+    assert areas_of(labels).tolist() == [1, 1, 4]
+    assert centres(labels).tolist() == [[1, 0], [0.5, 1.5]]

@@ -126,6 +126,14 @@ def test_images_are_not_overwritten_by_results(tmp_path, image, wired_weights, c
     assert annotated.read_bytes() == before
 
 
+def test_an_image_named_as_an_overlay_is_in_the_way_of_overlays_alone(tmp_path, image, wired_weights, capsys):
+    overlay = tmp_path / "cells_overlay.png"
+    overlay.write_bytes(image.read_bytes())
+    assert segment([image, overlay], tmp_path, wired_weights, "--overlay") == 1
+    assert f"{overlay} is one of the images, and would be overwritten" in capsys.readouterr().err
+    assert segment([image, overlay], tmp_path, wired_weights) == 0
+
+
 def test_results_beside_their_images_are_no_images(tmp_path, image, wired_weights, capsys):
     assert segment([image], tmp_path, wired_weights, "--overlay") == 0
     alone = tmp_path / "alone_labels.tif"

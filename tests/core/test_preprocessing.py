@@ -208,8 +208,25 @@ def test_the_whole_range_of_int64_is_told_apart(method, middle):
 def test_values_further_apart_than_floats_reach_are_refused(kind, extreme):
     image = np.full((20, 20), -extreme, kind)
     image[5:] = extreme
-    with pytest.raises(ValueError, match="divide them"):
+    with pytest.raises(ValueError, match="everyday size"):
         preprocess(image, PreprocessingConfig("percentile"))
+
+
+def test_values_that_floats_cannot_tell_apart_are_refused():
+    """The offset inside the mask leaves float64 no digits for what differs there; beside it lie zeros."""
+    image = 2**60 + np.arange(400).reshape(20, 20) % 7
+    mask = np.ones(image.shape, bool)
+    image[:5], mask[:5] = 0, False
+    with pytest.raises(ValueError, match="subtracting what all have in common"):
+        preprocess(image, PreprocessingConfig("percentile"), mask)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u2", "i4"])
+def test_the_order_of_bytes_does_not_matter(dtype):
+    image = (1000 * np.random.default_rng(0).random((20, 30))).astype(f"<{dtype}")
+    for config in (PreprocessingConfig("percentile"), EQUALISE):
+        given = (preprocess(check_image(image.astype(f"{order}{dtype}")), config) for order in "<>")
+        assert np.array_equal(*given)
 
 
 @pytest.mark.parametrize("brightest", range(200, 220))

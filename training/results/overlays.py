@@ -90,8 +90,5 @@ def draw(image: np.ndarray, truth: np.ndarray, found: np.ndarray, ignore: np.nda
 
 
 def by_pixel(labels: np.ndarray, verdicts: np.ndarray) -> np.ndarray:
-    """Return the verdict of each pixel's cell, and `RIGHT` on the background: (Y, X) int."""
-    values, index = np.unique(labels, return_inverse=True)
-    of_value = np.full(values.size, RIGHT)
-    of_value[values > 0] = verdicts
-    return of_value[index].reshape(labels.shape)
+    """Return the verdict of each pixel's cell 1..n, and `RIGHT` on the background: (Y, X) int."""
+    return np.append(RIGHT, verdicts)[labels]

@@ -208,6 +208,16 @@ def test_a_silent_engine_is_ended_and_said_to_hang(pretend, place, monkeypatch):
         assert process.wait(10) == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("ask_for", [engine.status, engine.stop])
+def test_an_engine_that_does_not_say_how_it_is_hangs(pretend, place, monkeypatch, ask_for):
+    monkeypatch.setattr(client, "SILENCE_SECONDS", 0.3)
+    pretend(lambda connection: pretend.ending.wait(30))
+    with pytest.raises(
+        RuntimeError, match=f"(?s)no sign of life for 0.3 s: .*end the process {os.getpid()}.*last lines"
+    ):
+        ask_for(PYTHON)
+
+
 def test_signs_of_life_keep_a_client_waiting(pretend, monkeypatch):
     monkeypatch.setattr(client, "SILENCE_SECONDS", 2.0)
 

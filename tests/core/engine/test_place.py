@@ -189,6 +189,11 @@ def test_names_of_one_python_share_an_engine_and_environments_do_not(tmp_path):
     assert one != two
 
 
+@POSIX
+def test_a_path_may_hold_any_bytes():
+    assert place_of(Path(os.fsdecode(b"/caf\xe9/bin/python"))) != place_of(Path("/caf/bin/python"))
+
+
 def test_the_place_is_in_the_runtime_folder_if_there_is_one(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert place_of(Path(sys.executable)).folder.parent == tmp_path

@@ -44,7 +44,7 @@ def everything(connection):
     return content
 
 
-@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int32", "float32", "float64", ">u2"])
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int32", "float32", "float64", ">u2", ">f4"])
 @pytest.mark.parametrize("mask", [None, IMAGE > 0.3, (IMAGE > 0.3).astype(np.uint8)], ids=["all", "bool", "numbers"])
 def test_a_prediction_is_that_of_this_process(serve, tiny_weights, dtype, mask):
     serve()
@@ -97,6 +97,14 @@ def test_what_goes_wrong_inside_is_said(serve, tiny_weights, monkeypatch, cause,
         predict(tiny_weights)
 
 
+def test_an_answer_that_is_too_large_is_said(serve, tiny_weights, monkeypatch):
+    """An image of 1 byte a pixel may be small enough, and its probabilities, of 4, too large."""
+    monkeypatch.setattr(protocol, "LARGEST_ARRAYS", 3 * IMAGE.size)
+    serve()
+    with pytest.raises(ValueError, match="cannot be sent to or by the engine"):
+        predict(tiny_weights, (200 * IMAGE).astype(np.uint8))
+
+
 def test_a_missing_torch_is_named_with_its_cure(serve, tiny_weights, monkeypatch):
     serve()
     monkeypatch.setitem(sys.modules, "torch", None)
@@ -145,6 +153,14 @@ def test_an_engine_that_nobody_asks_ends(serve, place, tiny_weights):
     assert not served.thread.is_alive()
     assert time.monotonic() - asked > 1.0
     assert not place.folder.exists()
+
+
+def test_whoever_was_let_in_is_waited_for(serve, place):
+    served = serve(idle_seconds=2)
+    time.sleep(1.2)
+    with _reach(place)[0]:
+        time.sleep(1.2)
+        assert served.thread.is_alive()
 
 
 def test_strangers_get_nothing_and_harm_nothing(serve, place, tiny_weights):
