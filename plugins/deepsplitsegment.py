@@ -79,7 +79,8 @@ An image or a setting that cannot be used stops the run with a message; it never
 
 Volumes are not supported. To segment each plane as an image of its own, select *No* for *Process as 3D?* in
 **NamesAndTypes** and, in **Metadata**, extract metadata from image file headers: without that, CellProfiler reads only
-the first plane of a file. **TrackObjects** joins the planes' objects.
+the first plane of a file. **TrackObjects** joins the planes' objects, if **Groups** puts the planes of each file into a
+group.
 
 In test mode, the network's result for the current image is kept: a change of thresholds, splitting, sizes or seeds
 shows at once. If a graphics card runs out of memory, smaller tiles are tried, and then the run stops; another device is
@@ -113,6 +114,7 @@ from cellprofiler_core.setting.choice import Choice
 from cellprofiler_core.setting.do_something import DoSomething
 from cellprofiler_core.setting.subscriber import LabelSubscriber
 from cellprofiler_core.setting.text import Directory, Filename, Float, ImageName, LabelName
+from scipy import ndimage
 
 # deepsplit_core is light: it loads torch and scikit-image when the first image is segmented, not here. It lies beside
 # this file (CellProfiler puts its plugins folder on the path), is installed, or lies in the folder above this one's.
@@ -130,7 +132,13 @@ except ModuleNotFoundError:
             f'DeepSplit\'s folder: "{sys.executable}" -m pip install .'
         ) from error
 
-from _deepsplit_measurements import DeepSplitMeasurements  # type: ignore[import-not-found]
+try:
+    from _deepsplit_measurements import DeepSplitMeasurements  # type: ignore[import-not-found]
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"DeepSplitSegment needs _deepsplit_measurements.py beside it in {Path(__file__).parent}: copy that file there "
+        "too, from the folder plugins of DeepSplit."
+    ) from error
 
 from deepsplit_core import engine
 
@@ -138,6 +146,7 @@ LOGGER = logging.getLogger(__name__)
 
 OWN_FILE = "Own weights file"
 THIS_PYTHON, OTHER_PYTHON = "This Python", "Another Python environment"
+OWN_ENVIRONMENT = Path(__file__).resolve().parents[1] / "deepsplit-env"  # where README.md has it made
 DEVICES = {"Automatic": "auto", "CPU": "cpu", "CUDA": "cuda", "MPS": "mps"}
 CUT_COLOUR, DISCARDED_COLOUR, SEED_COLOUR = (255, 0, 255), (255, 140, 0), (0, 200, 255)
 
@@ -241,13 +250,13 @@ which its page above tells; 0.5 is only a first value.
         )
         self.separation_threshold = Float(
             "Separation threshold",
-            value=0.5,
+            value=0.7,
             minval=0.0,
             maxval=1.0,
             doc="""\
 *(Used only without seeds, and if you do not use the model's own thresholds)* A pixel separates two cells if its
 probability of being contact between cells is at least this, 0 to 1. A lower value splits more. Start from the model's
-own value, which its page above tells; 0.5 is only a first value.
+own value, which its page above tells; 0.7 is that of the bundled models.
 """,
         )
         self.smallest_diameter = Float(
@@ -256,8 +265,9 @@ own value, which its page above tells; 0.5 is only a first value.
             minval=0.0,
             doc="""\
 Enter a diameter in pixels: objects with a smaller area than a disc of this diameter are discarded. The others are the
-same as without the limit. The default, 0, takes the model's own limit, but at most half of the diameter of the image's
-typical object, unless the object itself is smaller than the model's limit (with seeds: no limit); 1 keeps every object.
+same as without the limit. The default, 0, takes the model's own limit, which its page above tells (with seeds: none).
+Where all cells of an image are small, that limit falls to half of the diameter of a typical one, so that they are kept;
+where even a typical one is below the model's limit, there is only dust, and the limit stays. 1 keeps every object.
 **MeasureObjectNeighbors** does not count what is discarded here as neighbours.
 """,
         )
@@ -414,6 +424,7 @@ Select which Python runs the network. The result is what DeepSplit gives in that
             allow_metadata=False,
             doc=f"""\
 *(Used only with "{OTHER_PYTHON}")* Select the folder of the environment, or enter the path of its *python* program.
+Where nothing is entered it is the folder *{OWN_ENVIRONMENT.name}* in the folder of DeepSplit, if that is there.
 """,
         )
 
@@ -522,6 +533,9 @@ Select which Python runs the network. The result is what DeepSplit gives in that
                 engine.find_python(self.environment_path())
             except FileNotFoundError as error:
                 raise ValidationError(str(error), self.environment) from error
+        for setting in self.settings():
+            if isinstance(setting, Float) and not math.isfinite(setting.value):
+                raise ValidationError(f"{setting.text} is {setting.value}: enter a number.", setting)
         if 0 < self.diameter.value < 1:
             raise ValidationError(
                 f"The expected cell diameter is {self.diameter.value} pixels: enter at least 1, or 0 to leave it to "
@@ -607,9 +621,11 @@ Select which Python runs the network. The result is what DeepSplit gives in that
     def environment_path(self):
         """Return the path of the other Python's environment; an empty one would be the current folder."""
         if not self.environment.custom_path.strip():
+            if OWN_ENVIRONMENT.is_dir():
+                return str(OWN_ENVIRONMENT)
             raise FileNotFoundError(
                 "No Python environment is selected: select the folder of one in which DeepSplit and torch are "
-                f'installed, or "{THIS_PYTHON}" in "{self.where.text}".'
+                f'installed, or "{THIS_PYTHON}" in "{self.where.text}". (There is no {OWN_ENVIRONMENT} either.)'
             )
         # Not `get_absolute_path`, which takes ~ for a folder of this name in the current one.
         return os.path.abspath(os.path.expanduser(self.environment.custom_path.strip()))
@@ -696,11 +712,11 @@ Select which Python runs the network. The result is what DeepSplit gives in that
 
     def predict(self, pipeline, image, config):
         """Return what the network says of the image; in test mode, without running it again for the same."""
-        mask = image.mask if image.has_mask else None
+        pixels, mask = unmasked(image), image.mask if image.has_mask else None
         if pipeline.test_mode:
             where = self.where.value, self.environment.value if self.where.value == OTHER_PYTHON else ""
-            return self.last.predict(self.run_network, image.pixel_data, config, mask, where)
-        return self.run_network(image.pixel_data, config, mask)
+            return self.last.predict(self.run_network, pixels, config, mask, where)
+        return self.run_network(pixels, config, mask)
 
     def run_network(self, image, config, mask):
         """Run the network where the settings say."""
@@ -762,8 +778,14 @@ Select which Python runs the network. The result is what DeepSplit gives in that
         diameter = 2 * math.sqrt(np.median(areas) / math.pi) if areas.size else 0.0
         data.table = [
             ["Objects", str(areas.size)],
-            ["Discarded, orange", str(len(np.unique(data.discarded[data.discarded > 0])))],
+            ["Discarded, orange", str(count(data.discarded) - count(found.small))],
+            ["Too small, orange", str(count(found.small))],
             ["Diameter, median", f"{diameter:.1f} px"],
+            ["Scale", f"{prediction.scale:.2f}"],
+            [
+                "Thresholds",
+                f"{found.splitting.segmentation_threshold:.2f}, {found.splitting.separation_threshold:.2f}",
+            ],
             ["Cuts, magenta", str(measured.n_cuts)],
             ["By watershed", str(found.n_cuts)] if seeds is None else ["Seeds, blue", str(seeds.n)],
             ["Model", prediction.card.name],
@@ -796,11 +818,15 @@ Select which Python runs the network. The result is what DeepSplit gives in that
     def prepare_to_create_batch(self, workspace, fn_alter_path):
         """Rewrite the folders for the machines that a batch file is made for."""
         folder = self.weights_directory
-        if folder.dir_choice != ABSOLUTE_FOLDER_NAME:  # each job has default folders of its own
+        # Each job has default folders of its own, and works in another.
+        if folder.dir_choice != ABSOLUTE_FOLDER_NAME or folder.custom_path.strip():
             folder.value = folder.join_string(ABSOLUTE_FOLDER_NAME, folder.get_absolute_path())
         folder.alter_for_create_batch_files(fn_alter_path)
         if os.path.isabs(self.weights_file.value):
             self.weights_file.value = fn_alter_path(self.weights_file.value)
+        environment = self.environment.custom_path.strip()
+        if environment and not environment.startswith("~"):  # ~ is the home of whoever runs the job
+            self.environment.value = self.environment.join_string(ABSOLUTE_FOLDER_NAME, self.environment_path())
         self.environment.alter_for_create_batch_files(fn_alter_path)
         return True
 
@@ -816,6 +842,37 @@ Select which Python runs the network. The result is what DeepSplit gives in that
     def volumetric(self):
         """Return that volumes are not supported."""
         return False
+
+
+def unmasked(image):
+    """Return the pixels of an image as they are outside of its mask, too.
+
+    Crop and MaskImage set them to 0 there. The network would take the edge for that of cells, and find them of a wrong
+    size; what lies there is not segmented, but tells it how the cells at the mask's border go on.
+    """
+    pixels = image.pixel_data
+    if not image.has_mask or image.mask.all():
+        return pixels
+    mask = image.mask
+    if image.parent_image is not None:
+        try:
+            behind = image.crop_image_similarly(unmasked(image.parent_image))
+        except (RuntimeError, ValueError):
+            pass  # it was turned or resized
+        else:
+            if behind.shape == pixels.shape and np.array_equal(behind[mask], pixels[mask]):
+                return behind
+    inside, outside = pixels[mask], np.nan_to_num(pixels[~mask], posinf=0, neginf=0)
+    # Where most of it is one value, nothing lies there: the image goes on as at the mask's border. (Not all of it, as
+    # FlipAndRotate interpolates.)
+    if inside.size and np.mean(abs(outside - np.median(outside)) <= 1e-6 * (float(inside.max()) - inside.min())) > 0.5:
+        return pixels[tuple(ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True))]
+    return pixels
+
+
+def count(labels):
+    """Return the number of labels of an image."""
+    return np.unique(labels[labels > 0]).size
 
 
 def disc_area(diameter):

@@ -84,9 +84,10 @@ def draw_discarded():
 
 def test_the_table_counts_objects_discards_and_cuts(run_on):
     table = shown(run_on, draw(), discard_border=True)[1][2, 0]
-    assert (table["Objects"], table["Discarded, orange"]) == ("2", "2")
+    assert (table["Objects"], table["Discarded, orange"], table["Too small, orange"]) == ("2", "1", "1")
     assert (table["Cuts, magenta"], table["By watershed"]) == ("1", "0")
     assert table["Diameter, median"] == "11.6 px"  # of 105 pixels each
+    assert (table["Scale"], table["Thresholds"]) == ("1.00", "0.50, 0.50")
     assert table["Model"] == "tiny"
     assert (table["Device"], table["Number format"]) in (("cpu", "float32"), ("cpu", "bfloat16"), ("cpu", "int8"))
 

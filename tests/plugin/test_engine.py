@@ -52,6 +52,15 @@ def test_no_environment_is_not_the_current_folder(make_module):
     assert "No Python environment is selected" in module.test_device()
 
 
+def test_the_environment_that_the_readme_makes_need_not_be_given(make_module, monkeypatch, tmp_path, root):
+    plugin = sys.modules[instantiate_module("DeepSplitSegment").__module__]
+    assert plugin.OWN_ENVIRONMENT == root / "deepsplit-env"
+    monkeypatch.setattr(plugin, "OWN_ENVIRONMENT", tmp_path)
+    module = make_module(**{**OTHER, "environment": "Elsewhere...|"})
+    assert module.environment_path() == str(tmp_path)
+    assert make_module(**OTHER).environment_path() == sys.prefix
+
+
 def test_an_environment_may_be_in_the_home_folder(make_module, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))

@@ -1,5 +1,6 @@
 """CellProfiler finds the module, and loading it is cheap."""
 
+import shutil
 import subprocess
 import sys
 
@@ -37,6 +38,13 @@ print("loaded")
 def load_without(blocked, root, folder):
     command = [sys.executable, "-c", LOAD, str(root / "plugins"), str(folder), blocked]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_plugin_that_was_copied_without_its_other_file_says_so(root, tmp_path):
+    shutil.copy(root / "plugins" / "deepsplitsegment.py", tmp_path)
+    command = [sys.executable, "-c", LOAD, str(tmp_path), str(tmp_path), "none"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert f"ImportError: DeepSplitSegment needs _deepsplit_measurements.py beside it in {tmp_path}" in run.stderr
 
 
 def test_cellprofiler_finds_it():

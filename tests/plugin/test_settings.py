@@ -296,6 +296,22 @@ def test_a_diameter_below_one_pixel_is_found_at_design_time(make_module):
     assert caught.value.get_setting() is module.diameter
 
 
+LENGTHS = ("diameter", "smallest_diameter", "largest_diameter", "longest_cut")
+THRESHOLDS = ("segmentation_threshold", "separation_threshold")  # their largest value keeps infinity out
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [*((n, "inf") for n in LENGTHS), *((n, "nan") for n in LENGTHS + THRESHOLDS)]
+)
+def test_what_is_no_number_is_found_in_its_own_setting(make_module, name, value):
+    module = make_module()
+    setting = getattr(module, name)
+    setting.set_value_text(value)
+    with pytest.raises(ValidationError, match=f"{setting.text} is {value}: enter a number") as caught:
+        module.validate_module(Pipeline())
+    assert caught.value.get_setting() is setting
+
+
 def test_a_diameter_far_from_the_models_is_found_at_design_time(make_module):
     module = make_module(diameter=500.0)
     with pytest.raises(ValidationError, match=r"500 pixels, but this model takes 2\.51 to 251") as caught:
@@ -380,6 +396,23 @@ def test_a_batch_file_gets_the_other_machines_folder(make_module, own_file, tiny
     module = make_module(**own_file(tiny_weights))
     assert module.prepare_to_create_batch(None, lambda path, **_: path.replace(str(tiny_weights.parent), "/cluster"))
     assert module.config().model == "/cluster/tiny.safetensors"
+
+
+def test_a_batch_file_does_not_name_folders_by_the_current_one(make_module, monkeypatch, tmp_path):
+    """Jobs work in another folder, and no rule for other machines' paths could know such a name."""
+    monkeypatch.chdir(tmp_path)
+    folders = {"weights_directory": "Elsewhere...|models", "environment": "Elsewhere...|env"}
+    module = make_module(model="Own weights file", weights_file="tiny.safetensors", **folders)
+    assert module.prepare_to_create_batch(None, lambda path, **_: path.replace(str(tmp_path), "/cluster"))
+    assert module.config().model == "/cluster/models/tiny.safetensors"
+    assert module.environment_path() == "/cluster/env"
+
+
+@pytest.mark.parametrize("path", ["", "~/env"])
+def test_a_batch_file_leaves_an_environment_that_each_machine_finds_by_itself(make_module, path):
+    module = make_module(where="Another Python environment", environment=f"Elsewhere...|{path}")
+    assert module.prepare_to_create_batch(None, lambda path, **_: path)
+    assert module.environment.custom_path == path
 
 
 @pytest.mark.parametrize("choice", [DEFAULT_OUTPUT_FOLDER_NAME, DEFAULT_OUTPUT_SUBFOLDER_NAME])
