@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Union
 
@@ -176,7 +177,7 @@ def with_replacement(path: PathLike, write: Callable[[Path], object]) -> None:
     part = path.with_name(f".{path.name[-40:]}.{os.getpid()}.part{path.suffix}")
     try:
         write(part)
-        os.replace(part, path)
+        _replace(part, path)
     except OSError as error:
         reason = error.strerror or error
         raise OSError(
@@ -184,3 +185,14 @@ def with_replacement(path: PathLike, write: Callable[[Path], object]) -> None:
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _replace(part: Path, path: Path) -> None:
+    """Rename, and try again where it is refused: on Windows, virus scanners hold a file for a moment."""
+    for pause in (0.1, 0.3, 0.6, 1.0):
+        try:
+            os.replace(part, path)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    os.replace(part, path)

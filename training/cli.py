@@ -54,6 +54,10 @@ def _reason(error: Exception) -> str:
             f"{error.filename} could not be read or written ({error.strerror}): give a path where you may read and "
             "write, with room in it."
         )
+    if "out of memory" in str(error) or "can't allocate memory" in str(error):
+        return (
+            f"{error} Take smaller batches (--set batch=4), smaller views (--set view=128) or the CPU (--device cpu)."
+        )
     return str(error)
 
 
@@ -106,7 +110,8 @@ def _inspect(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    config = read_config(options.preset, options.set, options.start_from)
+    preset = options.preset or ("finetune" if options.start_from else "standard")
+    config = read_config(preset, options.set, options.start_from)
     with joined(options.device) as device:
         check_batch(config.batch)
         _train_on(device, config, options)
@@ -187,6 +192,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     from .results.evaluation import as_table, compare, predict_all, reference_model
 
+    if options.float32 and options.device not in ("auto", "cpu"):
+        raise ValueError(f"--float32 is for the processor, and --device is {options.device}: leave one of them out.")
     path = path_of(options.model)
     model = reference_model(path, *read(path)) if options.float32 else load_model(options.model, options.device)
     predicted = predict_all(model, read_split(options.run)[options.part])
@@ -196,13 +203,14 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from .results.export import check_output, doubts_about, export, read_about
+    from .results.export import check_output, check_sources_stay, doubts_about, export, read_about
     from .run.provenance import check_same_data
 
     about = read_about(options.about)
     check_output(options.output, options.about)
     parts = read_split(options.run)
     check_same_data(options.run / "config.json", parts)
+    check_sources_stay(options.output, options.run)
     for doubt in doubts_about(about["data"], parts):
         print(f"warning: {options.about}: {doubt}", flush=True)
     export(options.run, parts, about, options.output, options.epoch, options.start_share)
@@ -276,7 +284,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("train", parents=[data, settings, device], help="train a network on annotated images")
     command.add_argument("--output", type=Path, required=True, help="folder of the run")
-    command.add_argument("--preset", default="standard", help="name of a preset, or a TOML file (default: %(default)s)")
+    command.add_argument(
+        "--preset", help="name of a preset, or a TOML file (default: standard, with --start-from finetune)"
+    )
     command.add_argument(
         "--start-from", default="", metavar="MODEL", help="a bundled model or a weights file to start from"
     )

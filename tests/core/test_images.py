@@ -12,6 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from deepsplit_core import images
 from deepsplit_core.images import read_image, with_replacement, write_labels, write_png
 
 
@@ -272,6 +273,33 @@ def test_interrupted_write_keeps_the_old_file(tmp_path):
         with_replacement(tmp_path / "a.tif", lambda part: part.write_bytes(b"new") / 0)
     assert (tmp_path / "a.tif").read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("n_refused", [1, 4])
+def test_a_file_that_another_program_holds_for_a_moment_is_waited_for(tmp_path, monkeypatch, n_refused):
+    refusals, replace, waited = [PermissionError(13, "Access is denied")] * n_refused, images.os.replace, []
+
+    def refuse(*paths):
+        if refusals:
+            raise refusals.pop()
+        replace(*paths)
+
+    monkeypatch.setattr(images.os, "replace", refuse)
+    monkeypatch.setattr(images.time, "sleep", waited.append)
+    with_replacement(tmp_path / "a.tif", lambda part: part.write_bytes(b"new"))
+    assert (tmp_path / "a.tif").read_bytes() == b"new"
+    assert len(waited) == n_refused and sum(waited) <= 2
+
+
+def test_a_file_that_may_not_be_replaced_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Access is denied")
+
+    monkeypatch.setattr(images.os, "replace", refuse)
+    monkeypatch.setattr(images.time, "sleep", lambda seconds: None)
+    with pytest.raises(OSError, match=r"a\.tif could not be written \(Access is denied\)"):
+        with_replacement(tmp_path / "a.tif", lambda part: part.write_bytes(b"new"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_write_that_fails_says_what_would_do(tmp_path):

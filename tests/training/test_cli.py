@@ -435,6 +435,65 @@ def test_export_says_at_once_that_it_could_not_write(tmp_path, capsys, output, m
     assert json.loads(about.read_text()) == ABOUT
 
 
+@pytest.mark.parametrize("source", ["start_from", "teacher"])
+def test_weights_that_a_run_learned_from_are_not_overwritten(data, preset, tmp_path, tiny_weights, capsys, source):
+    about = tmp_path / "about.json"
+    about.write_text(json.dumps(ABOUT))
+    assert train(data, tmp_path / "run", preset) == 0
+    origin = tmp_path / "run" / "config.json"
+    values = json.loads(origin.read_text())
+    values["config"][source] = str(tiny_weights)
+    origin.write_text(json.dumps(values))
+    before = tiny_weights.read_bytes()
+    assert main(["export", str(tmp_path / "run"), "--about", str(about), "--output", str(tiny_weights)]) == 1
+    assert f"learned from {tiny_weights}, which would be overwritten" in capsys.readouterr().err
+    assert tiny_weights.read_bytes() == before
+
+
+def test_an_image_that_is_new_and_not_labelled_yet_is_in_nobodys_way(data, preset, tmp_path, wired_weights):
+    assert train(data, tmp_path / "run", preset) == 0
+    shutil.copy(data / "images" / "field0.tif", data / "images" / "new.tif")
+    assert main(["evaluate", str(tmp_path / "run"), "--model", str(wired_weights)]) == 0
+
+
+def test_float32_is_not_for_a_graphics_card(tmp_path, wired_weights, capsys):
+    options = ["--model", str(wired_weights), "--float32", "--device", "cuda"]
+    assert main(["evaluate", str(tmp_path), *options]) == 1
+    assert "--float32 is for the processor, and --device is cuda" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "preset"),
+    [
+        ([], "standard"),
+        (["--start-from", "cells"], "finetune"),
+        (["--start-from", "cells", "--preset", "best"], "best"),
+    ],
+)
+def test_weights_to_start_from_are_fine_tuned(data, tmp_path, monkeypatch, options, preset):
+    chosen = []
+
+    def read(*given):
+        chosen.append(given[0])
+        raise ValueError
+
+    monkeypatch.setattr("training.cli.read_config", read)
+    assert main(["train", "--data", str(data), "--output", str(tmp_path / "run"), *options]) == 1
+    assert chosen == [preset]
+
+
+@pytest.mark.parametrize(
+    "error", ["CUDA out of memory. Tried to allocate 2 GiB.", "DefaultCPUAllocator: can't allocate memory"]
+)
+def test_a_network_without_memory_is_told_what_to_take_less_of(tmp_path, monkeypatch, capsys, error):
+    def simulate(*_):
+        raise RuntimeError(error)
+
+    monkeypatch.setattr("training.simulated.simulate", simulate)
+    assert main(["simulate", "--output", str(tmp_path / "drawn"), "--number", "1"]) == 1
+    assert f"{error} Take smaller batches (--set batch=4)" in capsys.readouterr().err
+
+
 def test_image_that_is_gone_is_named(data, preset, tmp_path, wired_weights, capsys):
     assert train(data, tmp_path / "run", preset) == 0
     for kind in ("images", "labels"):

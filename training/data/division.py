@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .annotations import Annotation, find_annotations
+from .annotations import Annotation, list_folder
 from .checks import check_cells, checked_annotations
 from .copies import check_parts_differ
 
+PARTS = ("train", "validation", "test")
 FEWEST = 3  # images of a folder that can be divided
 
 
@@ -50,11 +51,11 @@ def read_split(run: Path) -> dict[str, list[Annotation]]:
             f"{run} was made with images in {', '.join(lost)}, where no folder is now: put it back or, if it has "
             f'another path with the same last folder, write that in place of it under "folders" in {path}.'
         )
-    found = {a.name: a for folder in split["folders"] for a in find_annotations(Path(folder))}
-    parts = {part: split[part] for part in ("train", "validation", "test")}
+    found = {a.name: a for folder in split["folders"] for a in list_folder(Path(folder))[0]}  # others may be new
+    parts = {part: split[part] for part in PARTS}
     gone = sorted({name for chosen in parts.values() for name in chosen} - set(found))
     if gone:
-        raise ValueError(f"{run} was made with images that are gone from {split['folders']}: {gone}.")
+        raise ValueError(f"{run} was made with images that are gone from {split['folders']}, or incomplete: {gone}.")
     return {part: [found[name] for name in chosen] for part, chosen in parts.items()}
 
 
@@ -64,6 +65,8 @@ def read_names(path: Path) -> dict[str, list[str]]:
         split: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{path} is no JSON file ({error}): mend it. In a path, \\ is written \\\\.") from error
+    if not isinstance(split, dict) or set(split) != {"folders", *PARTS}:
+        raise ValueError(f"{path} must be a JSON object with folders, {', '.join(PARTS)}, and nothing else: mend it.")
     return split
 
 

@@ -64,9 +64,9 @@ class AugmentationConfig(Config):
     def __post_init__(self) -> None:
         for field in ("zoom", "gamma"):
             self._require(getattr(self, field) >= 1, field, "at least 1")
-        for field in ("undeformed", "dimmed"):
+        for field in ("undeformed", "contrast", "dimmed"):
             self._require(0 <= getattr(self, field) <= 1, field, "0 to 1")
-        for field in ("fixed_copies", "elastic", "contrast", "noise", "blur"):
+        for field in ("fixed_copies", "elastic", "noise", "blur"):
             self._require(getattr(self, field) >= 0, field, "at least 0")
         self._require(self.blur <= 8, "blur", "at most 8 pixels")
         self._require(self.elastic_period >= 4, "elastic_period", "at least 4 pixels")

@@ -55,7 +55,8 @@ def load_samples(annotations: Sequence[Annotation], config: TrainConfig) -> list
             raise ValueError(
                 f"{annotation.labels_path} has cells of {scale * config.preprocessing.diameter:.3g} pixels, which are "
                 f"to be brought to {config.preprocessing.diameter:g}: an image is enlarged at most {LARGEST_ESTIMATE} "
-                f"times and shrunk at most {LARGEST_SCALE} times. Mend the labels, or leave the image out."
+                f"times and shrunk at most {LARGEST_SCALE} times. Mend the labels, leave the image out or, if all "
+                "cells are so small or large, start from a model that sees images as they are, such as nuclei."
             )
         image = preprocess(image, config.preprocessing)
         if config.preprocessing.diameter and not labels.any():

@@ -66,14 +66,15 @@ def validate(network: UNet, samples: Sequence[Sample], stage: Stage, config: Tra
 
 @torch.no_grad()
 def look_at(network: UNet, sample: Sample, stage: Stage, config: TrainConfig) -> Found:
-    """Run the network over the middle of an image, or where most was annotated, and split the cells.
+    """Run the network over the part of an image with the most cells, and split the cells.
 
     The image is cut to twice the view's size at most, so that this takes little beside an epoch, and mirrored to a
     size that the network takes. Before there is a separation, the segmentation alone makes the cells.
     """
     network.eval()
     ignore = sample.targets[2].numpy() == 0
-    window = fullest_window(~ignore, 2 * config.view)
+    is_cell = (sample.labels > 0) & ~ignore
+    window = fullest_window(is_cell if is_cell.any() else ~ignore, 2 * config.view)
     image, targets = (
         torch.from_numpy(mirrored(part.numpy()[(slice(None), *window)], network.multiple))[None] for part in sample[:2]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,12 @@ LOSSES = (("loss", "training", "#0072b2"), ("validation_loss", "validation", "#d
 SCORES = (("dsc", "DSC", "#0072b2"), ("cds", "CDS", "#d55e00"), ("ap_0.5", "AP at IoU .5", "#009e73"))
 
 
+def check_matplotlib() -> None:
+    """Raise ValueError where it is not installed."""
+    if not importlib.util.find_spec("matplotlib"):
+        raise ValueError("The report's curves need matplotlib: python -m pip install matplotlib.")
+
+
 def draw_curves(history: Sequence[Row], is_last_kept: bool = False) -> bytes:
     """Draw the history of a run; returns a PNG file.
 
@@ -21,16 +28,9 @@ def draw_curves(history: Sequence[Row], is_last_kept: bool = False) -> bytes:
     history : sequence of dict
     is_last_kept : bool
         The weights file has the last epoch of the last stage, not its best one.
-
-    Raises
-    ------
-    ValueError
-        matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ValueError("The report's curves need matplotlib: python -m pip install matplotlib.") from error
+    from matplotlib.figure import Figure
+
     stages = list(dict.fromkeys(row["stage"] for row in history))
     figure = Figure(figsize=(5.2 * len(stages), 5.6), dpi=150, layout="constrained")
     axes = figure.subplots(2, len(stages), squeeze=False, sharex="col", sharey="row")

@@ -226,3 +226,11 @@ def check_output(output: Path, about: Path) -> None:
     card = output.with_suffix(".json")
     if card.exists() and card.samefile(about):
         raise ValueError(f"The card of {output} would be written over {about}: give another --output.")
+
+
+def check_sources_stay(output: Path, run: Path) -> None:
+    """Raise ValueError where weights would be written over those that the run started from or was taught by."""
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))["config"]
+    for model in (config["start_from"], config["teacher"]):
+        if output.exists() and Path(model).is_file() and output.samefile(model):
+            raise ValueError(f"{run} learned from {output}, which would be overwritten: give another --output.")

@@ -25,7 +25,7 @@ from ..data.copies import short_digest
 from ..learning.config import flat
 from ..run.checkpoint import read_checkpoint
 from ..run.history import Row, rows_of
-from .curves import best_epoch, draw_curves
+from .curves import best_epoch, check_matplotlib, draw_curves
 from .evaluation import Predicted, compare, predict_all, reference_model, score_cells
 from .export import mixed_with_start
 from .overlays import COLOURS, CUT_COLOUR, IGNORED_COLOUR, IN_PIECES, MERGED, RIGHT, WRONG, draw
@@ -78,6 +78,7 @@ def write_report(run: Path, parts: Mapping[str, list[Annotation]], weights: Path
     card, tensors = read(weights)
     checkpoint = read_checkpoint(run / "checkpoint.pt")
     check_origin(run, checkpoint, weights, card, tensors)
+    check_matplotlib()
     model = reference_model(weights, card, tensors)._replace(sha256=sha256_of(str(weights)))
     predicted = predict_all(model, parts["test"])
     judged = [judge_image(a, p, card.splitting) for a, p in zip(parts["test"], predicted, strict=True)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -132,12 +134,15 @@ def load_views(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Return the batches from an epoch on; other processes prepare them, in their order, while this one computes."""
     steps = range(first_epoch * config.epoch_steps, n_epochs * config.epoch_steps)
+    # Linux has a limit of open files, and other ways to start a process open two for each image.
+    fork = multiprocessing.get_context("fork") if sys.platform == "linux" else None
     loader = DataLoader(
         batches,
         batch_size=None,
         sampler=steps,
         num_workers=n_loaders(device_of(network)),
         worker_init_fn=end_with_main_process,
+        multiprocessing_context=fork,
         pin_memory=device_of(network).type == "cuda",  # memory that a GPU reads by itself
     )
     return iter(loader) if steps else iter(())

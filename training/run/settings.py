@@ -87,6 +87,9 @@ def merge(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any
 def take_from_card(values: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values with network and pre-processing of the weights that the run starts from, if it does.
 
+    Targets are theirs, too, where the preset has none: few images would first unlearn a contact zone of another width.
+    What is asked for stands beside the rest of them.
+
     Parameters
     ----------
     values : dict
@@ -106,7 +109,10 @@ def take_from_card(values: dict[str, Any], asked: Mapping[str, Any]) -> dict[str
                 f"{part} is asked to have {others}, but {values['start_from']} has "
                 f"{ ({key: theirs[key] for key in others}) }: weights fit one network only. Leave these settings out."
             )
-    return {**values, **{part: {**theirs, **asked.get(part, {})} for part, theirs in parts.items()}}
+    taken = {part: {**theirs, **asked.get(part, {})} for part, theirs in parts.items()}
+    if values.get("targets", {}) == asked.get("targets", {}):
+        taken["targets"] = {**card.training.get("config", {}).get("targets", {}), **asked.get("targets", {})}
+    return {**values, **taken}
 
 
 def check_kinds(values: Mapping[str, Any], like: Mapping[str, Any], prefix: str = "") -> None:

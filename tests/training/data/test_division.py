@@ -41,7 +41,15 @@ def test_too_few_images():
         split_annotations(annotations(2), seed=0)
 
 
-def test_a_division_that_a_person_damaged_is_named(tmp_path):
-    (tmp_path / "split.json").write_text('{"folders": ["C:\\data"]}')
-    with pytest.raises(ValueError, match=r"split\.json is no JSON file .*Invalid \\escape"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"folders": ["C:\\data"]}', r"split\.json is no JSON file .*Invalid \\escape"),
+        ('{"folders": [], "train": [], "validation": []}', "object with folders, train, validation, test, and nothing"),
+        ("[]", "must be a JSON object"),
+    ],
+)
+def test_a_division_that_a_person_damaged_is_named(tmp_path, content, message):
+    (tmp_path / "split.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
         read_split(tmp_path)

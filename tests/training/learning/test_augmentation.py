@@ -156,6 +156,7 @@ def test_dimmed_views_lose_as_much_noise_as_signal():
         ("gamma", 0),
         ("elastic", -1),
         ("contrast", -1),
+        ("contrast", 1.1),
         ("noise", -1),
         ("elastic_period", 1),
         ("dimmed", 1.1),

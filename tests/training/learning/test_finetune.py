@@ -21,6 +21,19 @@ def card_network():
     return {"architecture": "deepsplit", "base_width": 2, "n_levels": 3, "dropout": 0.0, "normalisation": "none"}
 
 
+def test_targets_come_from_the_card_where_nobody_chose_any(tmp_path):
+    """Else six images would first have to unlearn a contact zone of another width."""
+    theirs = read_card(path_of("cells")).training["config"]["targets"]
+    assert theirs["contact_width"] == 3 and not theirs["class_balance"]
+    assert read_config("finetune", [], "cells").targets.to_dict() == theirs
+    asked = read_config("finetune", ["targets.contact_reach=7"], "cells").targets.to_dict()
+    assert asked == {**theirs, "contact_reach": 7.0}
+    assert read_config("standard", [], "cells").targets == read_config("standard").targets
+    own = tmp_path / "own.toml"
+    own.write_text('start_from = "cells"\n[targets]\ngap_weight = 2.0\n')
+    assert read_config(str(own)).targets.to_dict() == {**theirs, "gap_weight": 2.0}
+
+
 def test_network_and_preprocessing_come_from_the_card(tiny_weights):
     config = read_config("finetune", [], str(tiny_weights))
     assert config.network == ModelConfig(**card_network())

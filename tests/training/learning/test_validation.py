@@ -120,6 +120,15 @@ def test_an_image_that_is_annotated_in_a_corner_is_judged_there(config, pair, st
     assert found.loss > 0
 
 
+def test_an_image_with_its_cells_in_a_corner_is_judged_there(config, pair, stages):
+    """All of it is annotated, and there is nothing in the middle."""
+    wide = pair._replace(
+        image=torch.zeros((1, 500, 600)), targets=torch.ones((4, 500, 600)), labels=np.zeros((500, 600), np.int32)
+    )
+    wide.image[:, :50, :47], wide.labels[:50, :47] = pair.image, pair.labels
+    assert validate(wired_network(), [wide], stages[1], config).scores.n_true == 2
+
+
 def test_at_most_some_images_evenly_spread():
     assert spread(range(10), 0) == spread(range(10), 10) == spread(range(10), 99) == list(range(10))
     assert spread(range(10), 2) == [2, 7]

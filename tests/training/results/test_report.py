@@ -56,6 +56,14 @@ def exported(data, preset, tmp_path):
     return run, weights
 
 
+def test_missing_matplotlib_is_said_at_once(exported, capsys, monkeypatch):
+    run, weights = exported
+    monkeypatch.setattr("training.results.curves.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("training.results.report.predict_all", None)
+    assert main(["report", str(run), "--model", str(weights)]) == 1
+    assert "need matplotlib: python -m pip install" in capsys.readouterr().err
+
+
 def test_page_is_one_file_with_all_that_was_asked_for(exported, capsys):
     run, weights = exported
     assert main(["report", str(run), "--model", str(weights)]) == 0
