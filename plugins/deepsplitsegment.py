@@ -67,15 +67,17 @@ Objects that were discarded count as well, but not what is smaller than the mode
   card ran out of memory, and 0 for an image without contrast.
 - *DeepSplit_SecondsNetwork, DeepSplit_SecondsSplitting*: the time that each took, in seconds.
 
-Pixels outside the image's mask never belong to an object. An image of one grey value gives no objects (with seeds: the
-seeds themselves). An empty field of a camera is none: the contrast of each image is stretched, and noise and uneven
-light may then look like cells. *nuclei* and *cells* have learned of it, but may take a speck for a small cell: the
-diameter of the smallest object, or seeds, keep them out; **FlagImage**, if it skips the image sets that it flags,
-leaves such images out altogether. Something very bright, debris say, that covers more than 0.2 % of the image takes the
-contrast from the cells, some or most of which are then missed: clip it with **RescaleIntensity** (*Choose specific
-values to be reset to the full intensity range*), or mask it with **IdentifyPrimaryObjects** and **MaskImage**, whose
-mask has to be inverted.
-An image or a setting that cannot be used stops the run with a message; it never gives an empty result.
+Pixels outside the image's mask never belong to an object, nor do they count for the contrast. The network still sees
+what lay there before **Crop** or **MaskImage**, so that cells at the mask's border are found as they are.
+
+An image of one grey value gives no objects (with seeds: the seeds themselves). An empty field of a camera is none: the
+contrast of each image is stretched, and noise and uneven light may then look like cells. *nuclei* and *cells* have
+learned of it, but may take a speck for a small cell: the diameter of the smallest object, or seeds, keep them out;
+**FlagImage**, if it skips the image sets that it flags, leaves such images out altogether. Something very bright,
+debris say, that covers more than 0.2 % of the image takes the contrast from the cells, some or most of which are then
+missed: clip it with **RescaleIntensity** (*Choose specific values to be reset to the full intensity range*), or mask it
+with **IdentifyPrimaryObjects** and **MaskImage**, whose mask has to be inverted. An image or a setting that cannot be
+used stops the run with a message; it never gives an empty result.
 
 Volumes are not supported. To segment each plane as an image of its own, select *No* for *Process as 3D?* in
 **NamesAndTypes** and, in **Metadata**, extract metadata from image file headers: without that, CellProfiler reads only
