@@ -38,11 +38,21 @@ def combine_seeds(labels: np.ndarray, all_labels: np.ndarray, mask: np.ndarray |
         The seeds that were kept, and all that were found; the numbers need not agree.
     mask : (Y, X) bool array, optional
         Of the image in which the seeds grow.
+
+    Raises
+    ------
+    ValueError
+        A number is larger than the image has pixels (and than 65,536).
     """
     n = int(labels.max(initial=0))
     largest = max(n, int(all_labels.max(initial=0)))
-    if largest >= 2**31 // 2:  # both are numbered after each other
-        raise ValueError(f"The largest number of a seed is {largest}, expected less than {2**31 // 2}: renumber them.")
+    # What is counted for each number takes memory, and both are numbered after each other, in 32 bits.
+    limit = min(max(labels.size, 2**16), 2**30 - 1)
+    if largest > limit:
+        raise ValueError(
+            f"The largest number of a seed is {largest}, expected at most {limit} in an image of this size: number "
+            "them anew (`skimage.segmentation.relabel_sequential`)."
+        )
     mask = None if mask is None else np.asarray(mask, bool)
     all_labels = all_labels.astype(np.int32)  # CellProfiler's may have 8 bits
     is_other = touches_image_border(all_labels)
