@@ -17,7 +17,7 @@ from deepsplit_core.config import SplittingConfig
 from deepsplit_core.images import with_replacement
 from deepsplit_core.quantisation import is_statistic, observed
 from deepsplit_core.sizes import typical_diameter
-from deepsplit_core.weights import Card, Model, path_of, read, sha256_of, write
+from deepsplit_core.weights import Card, Model, WeightsError, path_of, read, sha256_of, write
 
 from ..data.annotations import Annotation, cell_diameters
 from ..learning.config import TrainConfig
@@ -101,6 +101,8 @@ def export(
     model = model._replace(card=dataclasses.replace(draft, splitting=splitting))
     comparison = compare(predict_all(model, parts["test"]), splitting)
     print(as_table(comparison), flush=True)
+    if config.start_from:
+        print(compare_start(config.start_from, origin.get("start_from_sha256", ""), parts["test"]), flush=True)
     card = dataclasses.replace(
         model.card,
         data=counted(about["data"], parts),
@@ -123,6 +125,20 @@ def export(
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
     with_replacement(output.with_suffix(".json"), lambda part: part.write_text(card.to_json(), encoding="utf-8"))
     return card
+
+
+def compare_start(start_from: str, sha256: str, test: Sequence[Annotation]) -> str:
+    """Tell what the weights that a run started from find on its test images, if they are still there."""
+    try:
+        is_there = sha256_of(start_from) == sha256
+    except WeightsError:
+        is_there = False
+    if not is_there:
+        return f"{start_from}, which it started from, is gone or another file now: what it finds is not told."
+    path = path_of(start_from)
+    model = reference_model(path, *read(path))
+    table = as_table(compare(predict_all(model, test), model.card.splitting))
+    return f"What {start_from}, which it started from, finds on the same images:\n{table}"
 
 
 def with_cells(annotations: Sequence[Annotation]) -> list[Annotation]:

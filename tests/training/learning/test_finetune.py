@@ -120,7 +120,7 @@ def test_statistics_of_activations_are_left_out(tmp_path):
     assert torch.equal(network.encoder.blocks[0][0].weight, observed_network.encoder.blocks[0][0].weight)
 
 
-def test_five_images_do(few, tmp_path, tiny_weights):
+def test_five_images_do(few, tmp_path, tiny_weights, capsys):
     """Three to learn from, one to choose by, one to test on; resumed like any other run."""
     run, weights = tmp_path / "run", tmp_path / "few.safetensors"
     short = ["view=32", "batch=2", "segmentation_epochs=1", "separation_epochs=1", "epoch_steps=1", "picture_epochs=0"]
@@ -146,7 +146,16 @@ def test_five_images_do(few, tmp_path, tiny_weights):
     assert all(torch.allclose(best[name], value, rtol=0, atol=1e-5) for name, value in start.items())
     about = tmp_path / "about.json"
     about.write_text(json.dumps({"name": "few", "description": "Few", "data": [{"name": "few"}]}))
-    assert main(["export", str(run), "--about", str(about), "--output", str(weights)]) == 0
+    export = ["export", str(run), "--about", str(about), "--output", str(weights)]
+    capsys.readouterr()
+    assert main(export) == 0
+    own, of_start = capsys.readouterr().out.split(
+        f"What {tiny_weights}, which it started from, finds on the same images:"
+    )
+    assert own.count("| few | and with the watershed |") == of_start.count("| few | and with the watershed |") == 1
     # A name may mean another file tomorrow.
     for origin in (json.loads((run / "config.json").read_text()), read_card(weights).training):
         assert origin["start_from_sha256"] == sha256_of(str(tiny_weights))
+    tiny_weights.unlink()
+    assert main(export) == 0
+    assert f"{tiny_weights}, which it started from, is gone or another file now" in capsys.readouterr().out
