@@ -1,9 +1,10 @@
 """Drawn images of touching cells whose truth is known: shapes, stain, optics, camera, in that order.
 
-What is drawn: cells of very variable shape and size, alone, in clumps or in confluent sheets; bright and dim ones side
-by side; stains of the cytoplasm, of the membrane or of both; nuclei brighter or darker than the cytoplasm, as with a
-GFP-YAP marker (paper, section 1); uneven light, blur, photon and camera noise. Also fields without a cell, of light,
-dirt and noise, which a plate has too. A seed gives the same image each time.
+What is drawn: cells of very variable shape and size, alone, in islands or in confluent sheets; bright and dim ones side
+by side; stains of the cytoplasm, of its fibres, of the membrane or of several; flat cells that fade towards their edge;
+nuclei brighter or darker than the cytoplasm, as with a GFP-YAP marker (paper, section 1); uneven light, blur, photon
+and camera noise. Also fields without a cell, of light, dirt and noise, which a plate has too. A seed gives the same
+image each time.
 """
 
 from __future__ import annotations
@@ -73,9 +74,14 @@ def simulate(
 def draw_shapes(rng: Generator, shape: tuple[int, int], diameter: float) -> np.ndarray:
     """Return labels (Y, X) int32: each pixel belongs to the cell that is nearest in the cell's own measure."""
     spacing = diameter * rng.uniform(0.8, 1.1)
-    centres = _scatter(rng, shape, spacing, kept=rng.choice([1.0, rng.uniform(0.3, 0.95)]))
+    centres = _scatter(rng, shape, spacing)
+    kind = rng.choice(["full", "gaps", "islands"])
+    if kind == "gaps":
+        centres = centres[rng.random(len(centres)) < rng.uniform(0.3, 0.95)]
+    elif kind == "islands":
+        centres = centres[_is_island(rng, centres, shape, diameter * rng.uniform(2, 6))]
     # A sheet covers everything; elsewhere a cell ends a little beyond its own outline.
-    reach = 2.5 if rng.random() < 0.5 else rng.uniform(0.9, 1.4)
+    reach = 2.5 if kind != "islands" and rng.random() < 0.5 else rng.uniform(0.9, 1.4)
     amount, flow, aligned = rng.uniform(0.1, 0.5), rng.uniform(0, np.pi), rng.uniform(0, 1)
     # Borders wind on the scale of the cell, which gives protrusions, and on that of a few pixels.
     wound = diameter * sum(
@@ -110,8 +116,14 @@ def draw_stain(rng: Generator, labels: np.ndarray, diameter: float) -> np.ndarra
     thickness = rng.uniform(0.2, 1) + 1 - np.exp(-depth / (diameter * rng.uniform(0.05, 0.3)))
     grain = np.exp(rng.uniform(0, 0.3) * _smooth_noise(rng, labels.shape, diameter * rng.uniform(0.05, 0.3)))
     body = brightness[labels] * thickness * grain
+    cells = np.arange(1, n + 1)
+    centres = np.array(ndimage.maximum_position(depth, labels, cells)).reshape(-1, 2)
+    if rng.random() < 0.3:
+        body = body * _fading(rng, labels, centres, diameter)
+    if rng.random() < 0.3:
+        body = body * _fibres(rng, labels, diameter)
     if rng.random() < 0.7:
-        body = body * _nuclei(rng, labels, depth, diameter)
+        body = body * _nuclei(rng, labels, depth, centres, diameter)
     width = max(0.6, diameter * rng.uniform(0.01, 0.04))
     patches = np.exp(rng.uniform(0.1, 0.6) * _smooth_noise(rng, labels.shape, diameter * 0.2))
     membrane = np.exp(-(depth**2) / (2 * width**2)) * patches * (ndimage.maximum_filter(labels, 3) > 0)
@@ -143,13 +155,21 @@ def take_picture(rng: Generator, density: np.ndarray, diameter: float) -> np.nda
     return np.clip(np.round(exposed), 0, LARGEST_GREY).astype(np.uint16)
 
 
-def _scatter(rng: Generator, shape: tuple[int, int], spacing: float, kept: float) -> np.ndarray:
-    """Return centres (n, 2) on a loosened grid that reaches beyond the image, less those that are not kept."""
+def _scatter(rng: Generator, shape: tuple[int, int], spacing: float) -> np.ndarray:
+    """Return centres (n, 2) on a loosened grid that reaches beyond the image."""
     y, x = (np.arange(-spacing, n + 2 * spacing, spacing) for n in shape)
     grid = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1)
     grid[1::2, :, 1] += spacing / 2  # every other row is shifted: six neighbours
-    centres = grid.reshape(-1, 2) + rng.normal(0, 0.2 * spacing, (grid.size // 2, 2))
-    return centres[rng.random(len(centres)) < kept]
+    centres: np.ndarray = grid.reshape(-1, 2) + rng.normal(0, 0.2 * spacing, (grid.size // 2, 2))
+    return centres
+
+
+def _is_island(rng: Generator, centres: np.ndarray, shape: tuple[int, int], period: float) -> np.ndarray:
+    """Return which centres (n, 2) lie in islands, about `period` pixels across, that cover a part of it: (n,) bool."""
+    height = _smooth_noise(rng, shape, period)
+    y, x = (np.clip(at, 0, n - 1).astype(int) for at, n in zip(centres.T, shape, strict=True))
+    is_island: np.ndarray = height[y, x] > np.quantile(height, rng.uniform(0.3, 0.8))
+    return is_island if is_island.any() else np.ones(len(centres), bool)
 
 
 def _window(centre: np.ndarray, reach: float, shape: tuple[int, ...]) -> tuple[slice, slice]:
@@ -165,10 +185,29 @@ def _smooth_noise(rng: Generator, shape: tuple[int, ...], period: float) -> np.n
     return ndimage.map_coordinates(coarse, at, order=3, mode="nearest") * 1.5
 
 
-def _nuclei(rng: Generator, labels: np.ndarray, depth: np.ndarray, diameter: float) -> np.ndarray:
+def _fading(rng: Generator, labels: np.ndarray, centres: np.ndarray, diameter: float) -> np.ndarray:
+    """Return factors (Y, X): about 1 around each cell's centre (n, 2), and less towards the edge of a flat cell."""
+    away = np.mgrid[tuple(slice(n) for n in labels.shape)] - np.vstack([[0, 0], centres]).T[:, labels]
+    least = rng.uniform(0.1, 0.6)
+    factors: np.ndarray = least + (1 - least) * np.exp(-np.hypot(*away) / (diameter * rng.uniform(0.2, 0.8)))
+    return factors
+
+
+def _fibres(rng: Generator, labels: np.ndarray, diameter: float) -> np.ndarray:
+    """Return factors (Y, X) around 1: filaments that run in one direction in a cell, in another in the next."""
+    length, width = diameter * rng.uniform(0.3, 1.5), max(1.0, diameter * rng.uniform(0.015, 0.06))
+    angle = rng.uniform(0, np.pi) + rng.normal(0, rng.uniform(0.1, 1.5), int(labels.max(initial=0)) + 1)
+    cos, sin = np.cos(angle)[labels], np.sin(angle)[labels]
+    y, x = np.mgrid[tuple(slice(n) for n in labels.shape)]
+    noise = rng.normal(size=(64, 512))  # it is met again only far away, or in cells that run elsewhere
+    at = np.stack([(sin * y + cos * x) / length, (cos * y - sin * x) / width])
+    factors: np.ndarray = np.exp(rng.uniform(0.2, 0.7) * ndimage.map_coordinates(noise, at, order=3, mode="grid-wrap"))
+    return factors
+
+
+def _nuclei(rng: Generator, labels: np.ndarray, depth: np.ndarray, centres: np.ndarray, diameter: float) -> np.ndarray:
     """Return factors (Y, X): 1 in the cytoplasm, above or below it in one round nucleus where a cell is deepest."""
-    cells = np.arange(1, int(labels.max(initial=0)) + 1)
-    centres = np.array(ndimage.maximum_position(depth, labels, cells)).reshape(-1, 2)
+    cells = np.arange(1, len(centres) + 1)
     deepest = ndimage.maximum(depth, labels, cells)
     # Dark and bright ones in one image: YAP goes in and out of the nucleus, and may leave the cytoplasm dim.
     ratios = np.exp(rng.normal(rng.uniform(-0.8, 2.0), rng.uniform(0, 0.5), cells.size))

@@ -4,7 +4,16 @@ from scipy import ndimage
 
 from deepsplit_core.preprocessing import is_constant
 from training.learning.targets import TargetConfig, make_targets
-from training.simulation import LARGEST_GREY, draw_dirt, draw_shapes, draw_stain, simulate, take_picture
+from training.simulation import (
+    LARGEST_GREY,
+    _fading,
+    _fibres,
+    draw_dirt,
+    draw_shapes,
+    draw_stain,
+    simulate,
+    take_picture,
+)
 
 SEEDS = range(12)
 
@@ -45,6 +54,30 @@ def test_cells_touch_and_have_the_size_asked_for(scenes):
 def test_sheets_and_scattered_cells_are_both_drawn(scenes):
     covered = [np.mean(scene.labels > 0) for scene in scenes]
     assert min(covered) < 0.8 and max(covered) > 0.98
+
+
+def test_islands_are_crowded_and_leave_much_of_the_image_empty():
+    for seed in SEEDS:
+        labels = draw_shapes(np.random.default_rng(seed), (300, 300), 20)
+        if ndimage.distance_transform_edt(labels == 0).max() > 3 * 20:
+            cells = ndimage.label(labels > 0)[0]
+            largest = cells == 1 + np.bincount(cells.ravel())[1:].argmax()
+            assert np.unique(labels[largest]).size >= 5
+            return
+    pytest.fail("no seed draws islands")
+
+
+def test_flat_cells_fade_towards_their_edge_and_fibres_run_along_one_direction_in_a_cell():
+    labels = np.repeat([[1] * 60 + [2] * 60], 80, axis=0)
+    centres = np.array([[40, 30], [40, 90]])
+    for seed in SEEDS:
+        fading = _fading(np.random.default_rng(seed), labels, centres, 60)
+        assert 0.9 < fading[40, 30] == fading[40, 90] <= 1 and fading[40, 2] < 0.8 * fading[40, 30]
+        fibres = np.log(_fibres(np.random.default_rng(seed), labels, 60))
+        for cell in (slice(2, 58), slice(62, 118)):
+            y, x = (part.ravel() for part in np.gradient(fibres[2:-2, cell]))
+            small, large = np.linalg.eigvalsh(np.cov(y, x))
+            assert large > 2.5 * small
 
 
 def test_cells_are_brighter_than_what_is_around_them():
