@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator
+from typing import Any, Iterator
 
 import numpy as np
 
@@ -14,6 +14,16 @@ def bands(shape: tuple[int, ...], at_least: int = 1) -> Iterator[slice]:
     n_rows = max(at_least, BAND_PIXELS // max(1, shape[1]))
     for start in range(0, shape[0], n_rows):
         yield slice(start, min(start + n_rows, shape[0]))
+
+
+def empty_image(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return a (Y, X) array, not yet filled, whose columns are fast to go along.
+
+    The pixels of a column share few places in the processor's cache where rows are a power of two of bytes apart, as in
+    images of 1024 or 4096 pixels: a filter along columns then takes twice the time. So each row has a few pixels more
+    in memory, an odd multiple of 16 in all.
+    """
+    return np.empty((shape[0], shape[1] // 32 * 32 + 48), dtype)[:, : shape[1]]
 
 
 def areas_of(labels: np.ndarray) -> np.ndarray:
