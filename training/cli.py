@@ -20,6 +20,7 @@ from .data.division import divide, read_names, read_split
 from .learning.config import TrainConfig
 from .learning.distributed import check_batch, is_first, joined, n_processes, program
 from .reproduction.systems import SETS, SYSTEMS
+from .run.checkpoint import Checkpoint, Position
 from .run.settings import read_config
 from .run.stopping import Stopped, stoppable
 
@@ -138,7 +139,7 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
 
     from .learning.dataset import load_samples
     from .run.loop import train
-    from .run.provenance import check_same_data, check_same_teacher, write_provenance
+    from .run.provenance import check_same_data, check_same_teacher, note_change, write_provenance
 
     run: Path = options.output
     if options.resume and (run / "config.json").exists() and not (run / "checkpoint.pt").exists():
@@ -152,9 +153,13 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
     names = {part: [annotation.name for annotation in chosen] for part, chosen in parts.items()}
     split = {"folders": [str(folder) for folder in options.folders], **names}
     if options.resume:
-        _check_same_run(run, config, split)
+        position = _check_same_run(run, config, split)
         check_same_data(run / "config.json", parts)
         check_same_teacher(run / "config.json", config)
+        if position.change and is_first():
+            after = f"{position.change}, after {len(position.history)} epochs in all"
+            print(f"It has another length now: {after}", flush=True)
+            note_change(run / "config.json", config, after)
     elif is_first():
         run.mkdir(parents=True, exist_ok=True)
         write_provenance(run / "config.json", config, parts, options.arguments, device)
@@ -172,13 +177,12 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
         ) from error
 
 
-def _check_same_run(run: Path, config: TrainConfig, split: dict[str, list[str]]) -> None:
+def _check_same_run(run: Path, config: TrainConfig, split: dict[str, list[str]]) -> Position:
     """Raise ValueError where a run cannot be resumed with these settings and images: nothing is changed before."""
-    from .run.checkpoint import Checkpoint
-
-    Checkpoint(run / "checkpoint.pt", config).read()
+    position = Checkpoint(run / "checkpoint.pt", config).read()
     if _without_links(read_names(run / "split.json")) != _without_links(split):
         raise ValueError(f"{run} was made with other images: give the same --data, or another folder.")
+    return position
 
 
 def _without_links(split: dict[str, list[str]]) -> dict[str, list[str]]:

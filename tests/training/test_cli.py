@@ -6,19 +6,24 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import tifffile
 
 from deepsplit_core.images import read_image
+from deepsplit_core.metrics import Scores
 from deepsplit_core.weights import read_card
 from training.cli import main, read_config
 from training.data.division import read_split
 from training.learning.schedule import stages_of
+from training.learning.validation import Validation
+from training.run import loop
 from training.run.checkpoint import read_checkpoint
 from training.run.settings import PRESETS
 
+NO_SCORES = Validation(1.0, Scores())
 ABOUT = {"name": "drawn", "description": "Drawn discs", "data": [{"name": "drawn", "licence": "CC0"}]}
 
 
@@ -325,6 +330,21 @@ def test_resume_with_another_seed_leaves_the_run_as_it_was(data, preset, tmp_pat
     capsys.readouterr()
     assert "other settings (seed: then 1, now 2), so" in refused(capsys, data, tmp_path / "run", preset, "--resume")
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_goes_on_with_another_length_tells_so(data, preset, tmp_path, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "validate", Mock(side_effect=[NO_SCORES] * 3 + [KeyboardInterrupt]))
+        with pytest.raises(KeyboardInterrupt):
+            train(data, tmp_path / "run", preset)
+    change = "separation_epochs: then 2, now 3, after 3 epochs in all"
+    assert train(data, tmp_path / "run", preset, "--set", "separation_epochs=3", "--resume") == 0
+    assert f"It has another length now: {change}\n" in capsys.readouterr().out
+    assert train(data, tmp_path / "run", preset, "--set", "separation_epochs=3", "--resume") == 0
+    assert "another length" not in capsys.readouterr().out
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert saved["changes"] == [change] and saved["config"]["separation_epochs"] == 3
+    assert saved["config"] == read_checkpoint(tmp_path / "run" / "checkpoint.pt")["config"]
 
 
 def test_resume_with_changed_labels_is_refused(data, preset, tmp_path, capsys):

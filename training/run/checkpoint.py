@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 from pathlib import Path
@@ -15,16 +16,29 @@ from deepsplit_core.images import with_replacement
 
 from ..learning.config import TrainConfig, differences
 from ..learning.distributed import is_first
+from ..learning.schedule import stages_of
 from .history import Row, is_best, rows_of
+
+LENGTHS = ("segmentation_epochs", "separation_epochs")
 
 
 class Position(NamedTuple):
-    """Where a run stood when its last epoch was complete."""
+    """Where a run stood when its last epoch was complete.
+
+    Attributes
+    ----------
+    stage : str
+    history : list of Row
+    network, optimiser : dict
+    change : str
+        Of the lengths of its stages since, for people; empty if there is none.
+    """
 
     stage: str
     history: list[Row]
     network: dict[str, Tensor]
     optimiser: dict[str, Any]
+    change: str
 
 
 class Checkpoint:
@@ -56,20 +70,33 @@ class Checkpoint:
     def read(self) -> Position:
         """Return where the run stood, and take over its best weights.
 
+        Stages that are not complete may have another length now: nothing that was done would have been done otherwise,
+        but that the learning rate fell towards another end.
+
         Raises
         ------
         ValueError
             There is no checkpoint, or it is of a run with another configuration.
         """
         state = read_checkpoint(self.path)
-        saved = TrainConfig.from_dict(state["config"])
-        if saved != self.config:
+        saved, history = TrainConfig.from_dict(state["config"]), state["history"]
+        as_long = dataclasses.replace(self.config, **{name: getattr(saved, name) for name in LENGTHS})
+        if saved != as_long:
             raise ValueError(
-                f"{self.path} is of a run with other settings ({differences(saved, self.config)}), so it cannot be "
+                f"{self.path} is of a run with other settings ({differences(saved, as_long)}), so it cannot be "
                 "resumed: give the same settings or another output folder."
             )
+        for then, now in zip(stages_of(saved), stages_of(self.config), strict=True):
+            n_done = len(rows_of(history, now.name))
+            is_over = n_done == then.n_epochs or (n_done > 0 and state["stage"] != now.name)
+            if now.n_epochs != then.n_epochs and (is_over or now.n_epochs <= n_done):
+                raise ValueError(
+                    f"{self.path} has done {n_done} of {then.n_epochs} epochs of {now.name!r}, which cannot have "
+                    f"{now.n_epochs} now: a stage that is over keeps its length, any other needs more than it has done."
+                )
         self._best = state["best"]
-        return Position(state["stage"], state["history"], state["network"], state["optimiser"])
+        change = differences(saved, self.config)
+        return Position(state["stage"], history, state["network"], state["optimiser"], change)
 
     def load_best(self, network: UNet) -> None:
         """Put the weights of the best epoch into the network; the next save starts a new best."""

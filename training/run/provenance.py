@@ -88,6 +88,13 @@ def write_provenance(
     with_replacement(path, lambda part: part.write_text(json.dumps(values, indent=1), encoding="utf-8"))
 
 
+def note_change(path: Path, config: TrainConfig, change: str) -> None:
+    """Write down in `config.json` that a run goes on with another configuration, and what was changed."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values.update(config=config.to_dict(), changes=[*values.get("changes", []), change])
+    with_replacement(path, lambda part: part.write_text(json.dumps(values, indent=1), encoding="utf-8"))
+
+
 def learned_by(config: TrainConfig) -> dict[str, set[str]]:
     """Return which images, by their `copies.short_digest`, the weights learned that a run starts from or is taught by.
 

@@ -150,6 +150,24 @@ def test_same_seed_gives_the_same_weights(samples, config, tmp_path):
     assert changed(one, state_of(run(samples, other, tmp_path / "other")))
 
 
+def interrupt(monkeypatch, samples, config, folder, n_epochs):
+    """Run for so many epochs in all."""
+    n_calls = 0
+
+    def validate_or_stop(*arguments):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls > n_epochs:
+            raise KeyboardInterrupt
+        return validate(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "validate", validate_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(samples, config, folder)
+    assert len(rows(folder)) == n_epochs
+
+
 @pytest.mark.parametrize("interrupted", [1, 2, 3], ids=["in stage 1", "between the stages", "in stage 2"])
 @pytest.mark.parametrize(
     "settings",
@@ -159,24 +177,49 @@ def test_same_seed_gives_the_same_weights(samples, config, tmp_path):
 def test_resumed_run_equals_an_uninterrupted_one(samples, config, tmp_path, monkeypatch, interrupted, settings):
     config = dataclasses.replace(config, **settings)
     whole = state_of(run(samples, config, tmp_path / "whole"))
-    n_calls = 0
-
-    def interrupt(*arguments):
-        nonlocal n_calls
-        n_calls += 1
-        if n_calls > interrupted:
-            raise KeyboardInterrupt
-        return validate(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "validate", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run(samples, config, tmp_path / "run")
-    assert len(rows(tmp_path / "run")) == interrupted
+    interrupt(monkeypatch, samples, config, tmp_path / "run", interrupted)
     torch.manual_seed(5)
     resumed = state_of(run(samples, config, tmp_path / "run", resume=True))
     assert not changed(whole, resumed)
     assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("then", [1, 5])
+def test_a_stage_that_has_not_begun_may_get_another_length(samples, config, tmp_path, monkeypatch, then):
+    whole = state_of(run(samples, config, tmp_path / "whole"))
+    interrupt(monkeypatch, samples, dataclasses.replace(config, separation_epochs=then), tmp_path / "run", 2)
+    assert not changed(whole, state_of(run(samples, config, tmp_path / "run", resume=True)))
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+    assert Checkpoint(tmp_path / "run" / "checkpoint.pt", config).read().change == ""
+
+
+def test_a_stage_that_has_begun_ends_with_the_length_that_it_has_now(samples, config, tmp_path, monkeypatch):
+    interrupt(monkeypatch, samples, dataclasses.replace(config, separation_epochs=9), tmp_path / "run", 3)
+    rates = []
+    monkeypatch.setattr(loop, "set_learning_rate", lambda *given: rates.append(given[1:3]))
+    run(samples, config, tmp_path / "run", resume=True)
+    assert rates == [(2, 4), (3, 4)]  # the steps left, of those of its two epochs
+    assert [(row["stage"], row["epoch"]) for row in rows(tmp_path / "run")][-1] == ("separation", "2")
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ({"segmentation_epochs": 3}, "2 of 2 epochs of 'segmentation', which cannot have 3"),
+        ({"separation_epochs": 1}, "1 of 2 epochs of 'separation', which cannot have 1"),
+    ],
+)
+def test_what_was_done_cannot_get_another_length(samples, config, tmp_path, monkeypatch, lengths, message):
+    interrupt(monkeypatch, samples, config, tmp_path / "run", 3)
+    with pytest.raises(ValueError, match=message):
+        run(samples, dataclasses.replace(config, **lengths), tmp_path / "run", resume=True)
+
+
+def test_a_finished_run_cannot_get_another_length(samples, config, tmp_path):
+    """Its learning rate has fallen to zero."""
+    run(samples, config, tmp_path / "run")
+    with pytest.raises(ValueError, match="a stage that is over keeps its length"):
+        run(samples, dataclasses.replace(config, separation_epochs=4), tmp_path / "run", resume=True)
 
 
 def test_resuming_a_finished_run_changes_nothing(samples, config, tmp_path):
