@@ -78,8 +78,13 @@ def _segment(options: argparse.Namespace) -> int:
     from .weights import load_model
 
     images = _listed(options.images)
-    _refuse_overwriting(images, options.output, ["_labels.tif"] + ["_overlay.png"] * options.overlay)
+    endings = ["_labels.tif"] + ["_overlay.png"] * options.overlay
+    _refuse_overwriting(images, options.output, endings)
     images = _without_results(images)
+    if options.skip_existing:
+        n_given = len(images)
+        images = [path for path in images if not all((options.output / f"{path.stem}{e}").is_file() for e in endings)]
+        print(f"{n_given - len(images)} of {n_given} images have results in {options.output} already", flush=True)
     config = SegmentConfig(model=options.model, diameter=options.diameter, device=options.device)
     scale_of(config, load_model(config.model, config.device).card)  # what is wrong is said once, not for every image
     try:
@@ -335,6 +340,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
     command.add_argument("--overlay", action="store_true", help="also write NAME_overlay.png with the outlines")
+    command.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="leave out images whose results are in the folder, whatever they were made with: goes on where it stopped",
+    )
     command.set_defaults(run_command=_segment)
 
     command = commands.add_parser("evaluate", help="compare label images with annotated ones")

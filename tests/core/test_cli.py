@@ -68,6 +68,22 @@ def test_a_folder_or_pattern_without_images_is_said(tmp_path, wired_weights, cap
     assert f"error: {tmp_path / given}: there are no images (.tif .tiff .png)" in capsys.readouterr().err
 
 
+def test_images_with_results_are_left_out_if_asked_for(tmp_path, image, wired_weights, capsys):
+    tifffile.imwrite(tmp_path / "more.tif", (TRUTH > 0).astype(np.uint16))
+    assert segment([image], tmp_path / "out", wired_weights) == 0
+    before = (tmp_path / "out" / "cells_labels.tif").stat().st_mtime_ns
+    capsys.readouterr()
+    images = [image, tmp_path / "more.tif"]
+    assert segment(images, tmp_path / "out", wired_weights, "--skip-existing") == 0
+    printed = capsys.readouterr().out
+    assert "1 of 2 images have results in" in printed and "1 of 1 images written" in printed
+    assert (tmp_path / "out" / "cells_labels.tif").stat().st_mtime_ns == before
+    assert segment(images, tmp_path / "out", wired_weights, "--skip-existing") == 0
+    assert "0 of 0 images written" in capsys.readouterr().out
+    assert segment(images, tmp_path / "out", wired_weights, "--skip-existing", "--overlay") == 0  # these are not there
+    assert len(list((tmp_path / "out").glob("*_overlay.png"))) == 2
+
+
 def test_png_is_read_and_the_overlay_is_written(tmp_path, wired_weights):
     write_png(tmp_path / "cells.png", (TRUTH > 0).astype(np.uint8) * 255)
     assert segment([tmp_path / "cells.png"], tmp_path / "out", wired_weights, "--overlay") == 0
