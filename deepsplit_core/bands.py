@@ -16,7 +16,7 @@ def bands(shape: tuple[int, ...], at_least: int = 1) -> Iterator[slice]:
         yield slice(start, min(start + n_rows, shape[0]))
 
 
-def empty_image(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def new_image(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Return a (Y, X) array, not yet filled, whose columns are fast to go along.
 
     The pixels of a column share few places in the processor's cache where rows are a power of two of bytes apart, as in

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
-from .bands import areas_of, bands, empty_image
+from .bands import areas_of, bands, new_image
 from .config import SplittingConfig
 from .outlines import borders
 
@@ -87,12 +87,12 @@ def distance_inside(labels: np.ndarray) -> np.ndarray:
     It is that of the whole image, as 4-connected segments never share a side: the nearest pixel that is not a
     segment's own is background. Where there is no background at all, all distances are the same.
     """
-    inside = empty_image(labels.shape, bool)
+    inside = new_image(labels.shape, bool)
     in_memory = cast(np.ndarray, inside.base)
     in_memory[:] = True  # beyond the image's columns there is no background
     np.greater(labels, 0, out=inside)
     squares = mahotas.distance(in_memory)[:, : labels.shape[1]]  # float32 holds them
-    return np.sqrt(squares, dtype=np.float32, out=empty_image(labels.shape, np.float32))
+    return np.sqrt(squares, dtype=np.float32, out=new_image(labels.shape, np.float32))
 
 
 def _find_seeds(labels: np.ndarray, seed_distance: float) -> _Seeds:
@@ -136,7 +136,7 @@ def _find_maxima(labels: np.ndarray, seed_distance: float) -> np.ndarray:
     found = [np.zeros(0, np.intp)]
     for rows in bands(labels.shape, BAND_ROWS):
         distance, core = _distance_around(labels, rows, reach, DEPTH * radius, of_all)
-        smooth, greatest = (empty_image(distance.shape, np.float32) for _ in range(2))
+        smooth, greatest = (new_image(distance.shape, np.float32) for _ in range(2))
         ndimage.gaussian_filter(distance, smoothing, output=smooth)
         ndimage.maximum_filter(smooth, 2 * radius + 1, output=greatest)
         is_greatest = smooth[core] == greatest[core]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deepsplit_core import bands
-from deepsplit_core.bands import areas_of, centres, empty_image, is_at_least, runs, typical_area
+from deepsplit_core.bands import areas_of, centres, is_at_least, new_image, runs, typical_area
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 3), (8, 3), (9, 100), (0, 5), (5, 0)])
@@ -20,7 +20,7 @@ def test_bands_cover_every_row_once(monkeypatch, shape):
 
 @given(st.integers(0, 5), st.integers(0, 5000), st.sampled_from([bool, np.float32]))
 def test_rows_of_a_new_image_are_never_a_power_of_two_of_bytes_apart(n_rows, n_columns, dtype):
-    image = empty_image((n_rows, n_columns), dtype)
+    image = new_image((n_rows, n_columns), dtype)
     assert image.shape == (n_rows, n_columns) and image.dtype == dtype
     distance = image.base.shape[1]
     assert distance >= n_columns and distance % 32 == 16
