@@ -217,7 +217,7 @@ def _export(options: argparse.Namespace) -> None:
     check_sources_stay(options.output, options.run)
     for doubt in doubts_about(about["data"], parts):
         print(f"warning: {options.about}: {doubt}", flush=True)
-    export(options.run, parts, about, options.output, options.epoch, options.start_share)
+    export(options.run, parts, about, options.output, options.epoch, options.start_share, options.start_thresholds)
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -315,6 +315,11 @@ def _parser() -> argparse.ArgumentParser:
         default=0.0,
         metavar="S",
         help="share of the weights that the run started from to mix in, 0 to 1, so that less is forgotten",
+    )
+    command.add_argument(
+        "--start-thresholds",
+        action="store_true",
+        help="keep thresholds and lengths of the weights that the run started from, where few images could choose them",
     )
     command.set_defaults(run_command=_export)
 

@@ -192,7 +192,7 @@ def tune(
         seed_distance=max(1.0, round(0.3 * diameter, 2)),
         longest_cut=round(0.3 * diameter, 2),
     )
-    values = {chosen: _mean_ap(predicted, chosen, data_sets)}
+    values = {chosen: score_sets(predicted, chosen, data_sets)}
     least = {"seed_distance": 1.0}
     for _ in range(2):
         before = chosen
@@ -201,7 +201,7 @@ def tune(
                 setting = max(least.get(name, 0.0), round(candidate * units.get(name, 1), 2))
                 tried = SplittingConfig.from_dict({**chosen.to_dict(), name: setting})
                 if tried not in values:
-                    values[tried] = _mean_ap(predicted, tried, data_sets)
+                    values[tried] = score_sets(predicted, tried, data_sets)
                 if values[tried] > values[chosen]:
                     chosen = tried
         if chosen == before:
@@ -241,7 +241,7 @@ def tune_for_sizes_found(
             tried = SplittingConfig.from_dict({**splitting.to_dict(), name: threshold})
             if tried not in values:
                 card = dataclasses.replace(model.card, splitting=tried)
-                values[tried] = _mean_ap(predict_all(model._replace(card=card), annotations), tried, data_sets)
+                values[tried] = score_sets(predict_all(model._replace(card=card), annotations), tried, data_sets)
         splitting = max(values, key=values.__getitem__)
     return splitting, values[splitting]
 
@@ -271,7 +271,8 @@ class Remembering(nn.Module):
         return logits
 
 
-def _mean_ap(predicted: Sequence[Predicted], config: SplittingConfig, data_sets: Sequence[str]) -> float:
+def score_sets(predicted: Sequence[Predicted], config: SplittingConfig, data_sets: Sequence[str]) -> float:
+    """Return the mean AP over IoU .5 to .9 of the data sets with cells, as `tune` takes them."""
     aps: dict[str, list[float]] = {}
     for folder, images in by_folder(predicted).items():
         # Of a set without cells AP is 1, or 0 from the first false one on, which would count as much as another set.

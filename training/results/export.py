@@ -33,6 +33,7 @@ from .evaluation import (
     folders_of,
     predict_all,
     reference_model,
+    score_sets,
     tune,
     tune_for_sizes_found,
 )
@@ -47,6 +48,7 @@ def export(
     output: Path,
     epoch: str = "",
     start_share: float = 0.0,
+    start_thresholds: bool = False,
 ) -> Card:
     """Write the weights file of a finished run.
 
@@ -66,6 +68,9 @@ def export(
     start_share : float
         Mix that share, 0 to 1, of the weights that the run started from into its own (Wortsman et al. 2022,
         arXiv:2109.01903): what a short run on new images learned is kept for the most part, and less is forgotten.
+    start_thresholds : bool
+        Take thresholds and lengths of the weights that the run started from, in proportion to the cells, in place of
+        choosing them: of few validation images, it may be chance which are best.
     """
     state = read_checkpoint(run / "checkpoint.pt")
     config = TrainConfig.from_dict(state["config"])
@@ -93,12 +98,19 @@ def export(
 
     data_sets = [str(entry.get("name")) for entry in about["data"]]
     validation = with_cells(parts["validation"])
-    splitting, mean_ap = tune(predict_all(model, validation, are_sizes_known=True), median, data_sets)
-    print(f"Chosen on {len(validation)} validation images (mean AP {mean_ap:.3f}): {splitting}", flush=True)
-    if config.preprocessing.diameter:
-        splitting, mean_ap = tune_for_sizes_found(model, validation, splitting, data_sets)
-        print(f"With the sizes found (mean AP {mean_ap:.3f}): {splitting}", flush=True)
+    if start_thresholds:
+        start, _ = read_start(config.start_from, origin.get("start_from_sha256", ""))
+        splitting = start.splitting.scaled(diameter / start.diameter)
+    else:
+        splitting, mean_ap = tune(predict_all(model, validation, are_sizes_known=True), median, data_sets)
+        print(f"Chosen on {len(validation)} validation images (mean AP {mean_ap:.3f}): {splitting}", flush=True)
+        if config.preprocessing.diameter:
+            splitting, mean_ap = tune_for_sizes_found(model, validation, splitting, data_sets)
+            print(f"With the sizes found (mean AP {mean_ap:.3f}): {splitting}", flush=True)
     model = model._replace(card=dataclasses.replace(draft, splitting=splitting))
+    if start_thresholds:
+        mean_ap = score_sets(predict_all(model, validation), splitting, data_sets)
+        print(f"Kept from {config.start_from} (mean AP {mean_ap:.3f}): {splitting}", flush=True)
     comparison = compare(predict_all(model, parts["test"]), splitting)
     print(as_table(comparison), flush=True)
     if config.start_from:
@@ -118,6 +130,7 @@ def export(
             "epochs": n_done,
             "weights": f"of the {epoch} epoch" + (f", {start_share:g} of those it started from" if start_share else ""),
             "start_share": start_share,
+            "start_thresholds": start_thresholds,
             "versions": versions(),
         },
     )
@@ -158,14 +171,20 @@ def known_diameter(labels: Sequence[np.ndarray]) -> float:
     return float(np.median([typical_diameter(image) for image in labels if image.any()]))
 
 
-def mixed_with_start(tensors: dict[str, Tensor], start_from: str, sha256: str, share: float) -> dict[str, Tensor]:
-    """Mix weights with a share of those that the run started from, whose file has to be the same still."""
+def read_start(start_from: str, sha256: str) -> tuple[Card, dict[str, Tensor]]:
+    """Read the weights that the run started from, whose file has to be the same still."""
     if not start_from or sha256_of(start_from) != sha256:
         raise ValueError(
-            f"--start-share needs the weights that the run started from, but {start_from or 'it started from none'}"
-            f"{' is another file now' if start_from else ''}: put that file back, or export without it."
+            "--start-share and --start-thresholds need the weights that the run started from, but "
+            f"{start_from or 'it started from none'}{' is another file now' if start_from else ''}: put that file "
+            "back, or export without these."
         )
-    _, start = read(path_of(start_from))
+    return read(path_of(start_from))
+
+
+def mixed_with_start(tensors: dict[str, Tensor], start_from: str, sha256: str, share: float) -> dict[str, Tensor]:
+    """Mix weights with a share of those that the run started from."""
+    _, start = read_start(start_from, sha256)
     if not set(tensors) <= set(start):
         raise ValueError(f"{start_from} has not all weights of the run: without one_pass nothing can be mixed.")
     return {

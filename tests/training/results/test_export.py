@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from drawing import discs
-from networks import random_network
+from networks import card_of, random_network, write_weights
 
-from deepsplit_core.config import TilingConfig
+from deepsplit_core.config import SplittingConfig, TilingConfig
 from deepsplit_core.inference import predict
 from deepsplit_core.metrics import Scores
 from deepsplit_core.preprocessing import preprocess
@@ -90,6 +90,22 @@ def test_weights_are_mixed_with_those_that_the_run_started_from(tiny_weights):
         mixed_with_start(own, "", "", 0.75)
     with pytest.raises(ValueError, match="has not all weights of the run"):
         mixed_with_start({**own, "more": torch.zeros(1)}, str(tiny_weights), sha256_of(str(tiny_weights)), 0.75)
+
+
+def test_thresholds_may_be_those_that_the_run_started_from(parts, config, tmp_path, capsys, monkeypatch):
+    network = random_network(dropout=0.2, normalisation="batch")
+    lengths = SplittingConfig(separation_threshold=0.35, smallest_cell=10.0, longest_cut=5.0, neck=0.55)
+    theirs = card_of(network, config.network, splitting=lengths, diameter=10.0)
+    start = write_weights(tmp_path / "start.safetensors", network, theirs)
+    config = dataclasses.replace(config, start_from=str(start))
+    history = [make_row("separation", n, 1.0, 1.0, Scores(), 1.0) for n in (1, 2)]
+    Checkpoint(tmp_path / "checkpoint.pt", config).save(network, torch.optim.Adam(network.parameters()), history)
+    origin = {"start_from_sha256": sha256_of(str(start)), "config": config.to_dict()}
+    (tmp_path / "config.json").write_text(json.dumps(origin))
+    monkeypatch.setattr("training.results.export.tune", None)
+    card = export(tmp_path, parts, ABOUT, tmp_path / "drawn.safetensors", start_thresholds=True)
+    assert card.splitting == lengths.scaled(card.diameter / 10.0) and card.training["start_thresholds"]
+    assert "Kept from" in capsys.readouterr().out and 0 <= card.metrics["validation_mean_ap"] <= 1
 
 
 @pytest.mark.parametrize(("share", "is_right"), [("0.5", True), ("1.5", False), ("-0.1", False), ("half", False)])
