@@ -147,7 +147,7 @@ def _train_on(device: torch.device, config: TrainConfig, options: argparse.Names
         options.resume = False
     if (run / "checkpoint.pt").exists() and not options.resume:
         raise ValueError(f"{run} holds a run already: add --resume to go on with it, or give another folder.")
-    parts = divide(options.folders, config.seed)
+    parts = divide(options.folders, config.seed, config.picture)
     if is_first():
         _warn_of_learned_images(config, parts)
     names = {part: [annotation.name for annotation in chosen] for part, chosen in parts.items()}

@@ -90,6 +90,18 @@ def test_division_is_written_down(data, preset, tmp_path):
     assert {part: [a.name for a in found] for part, found in parts.items()} == {p: split[p] for p in parts}
 
 
+def test_frames_of_a_movie_stay_together(data, preset, tmp_path, capsys):
+    for kind in ("images", "labels"):
+        for path in list((data / kind).iterdir()):
+            i = int(path.stem[-1])
+            path.rename(path.with_name(f"movie{i % 3}_frame{i // 3}.tif"))
+    assert train(data, tmp_path / "run", preset, "--set", "picture=movie[0-9]") == 0
+    movies = [{a.name.split("_")[0] for a in part} for part in read_split(tmp_path / "run").values()]
+    assert sorted(map(len, movies)) == [1, 1, 1] and len(set.union(*movies)) == 3
+    assert train(data, tmp_path / "other", preset, "--set", "picture=(") == 1
+    assert "picture is '(', which is no regular expression" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("link", [False, True], ids=["dot", "link"])
 def test_images_are_found_again_in_a_folder_of_another_name(data, preset, tmp_path, monkeypatch, link):
     if link:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,22 +14,24 @@ from .checks import check_cells, checked_annotations
 from .copies import check_parts_differ
 
 PARTS = ("train", "validation", "test")
-FEWEST = 3  # images of a folder that can be divided
+FEWEST = 3  # images of a folder, or pictures, that can be divided
 
 
-def divide(folders: list[Path], seed: int) -> dict[str, list[Annotation]]:
+def divide(folders: list[Path], seed: int, picture: str = "") -> dict[str, list[Annotation]]:
     """Divide every folder's images on its own, and join the parts of all folders.
 
-    One or two images beside another folder's are all learned from: corrected ones, say, that came later.
+    One or two images (or pictures, see `pictures_of`) beside another folder's are all learned from: corrected ones,
+    say, that came later.
     """
     parts: dict[str, list[Annotation]] = {"train": [], "validation": [], "test": []}
     for folder in folders:
         annotations = checked_annotations(folder)
-        if len(annotations) < FEWEST and len(folders) > 1:
-            print(f"{folder}: fewer than {FEWEST} images, which are all learned from", flush=True)
+        if len(pictures_of(annotations, picture)) < FEWEST and len(folders) > 1:
+            what = "pictures, whose images" if picture else "images, which"
+            print(f"{folder}: fewer than {FEWEST} {what} are all learned from", flush=True)
             parts["train"] += annotations
             continue
-        for part, chosen in split_annotations(annotations, seed).items():
+        for part, chosen in split_annotations(annotations, seed, picture).items():
             parts[part] += chosen
     if not parts["test"]:
         raise ValueError(
@@ -70,25 +73,71 @@ def read_names(path: Path) -> dict[str, list[str]]:
     return split
 
 
-def split_annotations(annotations: Sequence[Annotation], seed: int) -> dict[str, list[Annotation]]:
+def split_annotations(annotations: Sequence[Annotation], seed: int, picture: str = "") -> dict[str, list[Annotation]]:
     """Divide the images of one folder into training, validation and test images.
 
-    Validation and test get 10 % each, as in the paper (3.1), but at least one image.
+    Validation and test get 10 % each, as in the paper (3.1), but at least one image. Pictures stay whole, so that it
+    may be more; the one with most images is learned from.
 
     Parameters
     ----------
     annotations : sequence of Annotation
     seed : int
-        The division depends on it and on the sorted file names alone.
+        The division depends on it, on the sorted file names and on `picture` alone.
+    picture : str
+        As in `pictures_of`.
     """
     ordered = sorted(annotations, key=lambda annotation: annotation.name)
-    if len(ordered) < FEWEST:
+    pictures = list(pictures_of(ordered, picture).values())
+    if len(pictures) < FEWEST:
+        named = ", ".join(a.name for a in ordered)
+        if picture:
+            raise ValueError(
+                f"{named}: {len(pictures)} pictures by '{picture}' cannot be divided into training, validation and "
+                f"test, {FEWEST} are the least. Annotate images of others, or leave --set picture out."
+            )
         raise ValueError(
-            f"{', '.join(a.name for a in ordered)}: {len(ordered)} annotated images cannot be divided into training, "
-            f"validation and test, {FEWEST} are the least. Annotate more or, if it is one large image, cut it into "
-            "pieces that do not overlap; scores are then too good, as the test image is one of the same picture."
+            f"{named}: {len(ordered)} annotated images cannot be divided into training, validation and test, {FEWEST} "
+            "are the least. Annotate more or, if it is one large image, cut it into pieces that do not overlap; scores "
+            "are then too good, as the test image is one of the same picture."
         )
-    order = np.random.default_rng(seed).permutation(len(ordered))
-    n_tenth = max(1, round(len(ordered) / 10))
-    bounds = {"test": order[:n_tenth], "validation": order[n_tenth : 2 * n_tenth], "train": order[2 * n_tenth :]}
-    return {part: [ordered[i] for i in sorted(indices)] for part, indices in bounds.items()}
+    order = [int(i) for i in np.random.default_rng(seed).permutation(len(pictures))]
+    if picture:
+        largest = max(order, key=lambda i: len(pictures[i]))
+        order = [i for i in order if i != largest] + [largest]
+    tenth = max(1, round(len(ordered) / 10))
+    parts: dict[str, list[Annotation]] = {"train": [], "validation": [], "test": []}
+    for part, n_later in (("test", 2), ("validation", 1)):  # each of the later parts gets one picture at least
+        while len(parts[part]) < tenth and len(order) > n_later:
+            parts[part] += pictures[order.pop(0)]
+    parts["train"] = [annotation for i in order for annotation in pictures[i]]
+    return {part: sorted(chosen, key=lambda annotation: annotation.name) for part, chosen in parts.items()}
+
+
+def pictures_of(annotations: Sequence[Annotation], picture: str) -> dict[str, list[Annotation]]:
+    """Return the images of a folder by the picture, or movie, that they are pieces, or frames, of.
+
+    Parameters
+    ----------
+    annotations : sequence of Annotation
+    picture : str
+        A regular expression. Images for whose file name, without ending, it finds the same are of one picture; if it
+        has groups, what these match counts alone. Empty: every image is a picture of its own.
+
+    Raises
+    ------
+    ValueError
+        It finds nothing in the name of an image.
+    """
+    pictures: dict[str, list[Annotation]] = {}
+    for annotation in annotations:
+        name = annotation.name.rsplit("/", 1)[-1]
+        found = re.search(picture, name) if picture else None
+        if picture and not (found and found.group()):
+            raise ValueError(
+                f"picture is '{picture}', but it finds nothing in {name!r}: give a regular expression that finds the "
+                "picture, or movie, in the name of every image."
+            )
+        key = name if found is None else "\0".join(group or "" for group in found.groups()) or found.group()
+        pictures.setdefault(key, []).append(annotation)
+    return pictures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,9 @@ class TrainConfig(Config):
         First segmentation, then separation (paper, 4.1), or both from scratch (4.2); see `schedule.stages_of`.
     seed : int
         Of the division of the images, the first weights and the random views.
+    picture : str
+        A regular expression that finds in the file name of an image, without ending, which picture or movie it is a
+        piece or a frame of: these stay in one part of the division (`division.pictures_of`). Empty: each by itself.
     balance_folders : bool
         Each data folder is seen equally often, however many images it holds. False: each image.
     empty_share : float
@@ -76,6 +80,7 @@ class TrainConfig(Config):
     teacher_share: float = 0.5
     schedule: str = "cumulative"
     seed: int = 0
+    picture: str = ""
     balance_folders: bool = False
     empty_share: float = 0.0
     view: int = 256
@@ -113,6 +118,10 @@ class TrainConfig(Config):
         self._require(0 <= self.empty_share < 1, "empty_share", "0 to 1, below 1")
         if self.network.passes != 1:
             raise ValueError("network.passes is 2, but the export of a run sets it: leave it out.")
+        try:
+            re.compile(self.picture)
+        except re.error as error:
+            raise ValueError(f"picture is '{self.picture}', which is no regular expression: {error}.") from error
         self._require(self.segmentation_loss_weight > 0, "segmentation_loss_weight", "above 0")
         self._require(self.learning_rate > 0, "learning_rate", "above 0")
 
