@@ -19,6 +19,8 @@ from training.run.settings import check_kinds, merge, read_config, read_setting
         ("teacher=../wide.safetensors", {"teacher": "../wide.safetensors"}),
         (r"teacher=C:\runs\wide.safetensors", {"teacher": r"C:\runs\wide.safetensors"}),
         (r"teacher=C:\Users\Jane Doe\wide (1).safetensors", {"teacher": r"C:\Users\Jane Doe\wide (1).safetensors"}),
+        ("picture=^[^_]+", {"picture": "^[^_]+"}),
+        (r"picture=^plate(\d+)_", {"picture": r"^plate(\d+)_"}),
         ("teacher=2026+/wide.safetensors", {"teacher": "2026+/wide.safetensors"}),
     ],
 )
