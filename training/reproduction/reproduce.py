@@ -28,7 +28,8 @@ from ..data.annotations import cell_diameters
 from ..data.checks import checked_annotations
 from ..learning.config import TrainConfig, differences
 from ..learning.dataset import load_samples
-from ..results.evaluation import Predicted, predict_all, score, tune
+from ..results.evaluation import Predicted, predict_all, score
+from ..results.tuning import tune
 from ..run.history import Row
 from ..run.provenance import sha256_of_images, versions
 from .folds import DIVISIONS, resized

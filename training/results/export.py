@@ -33,10 +33,8 @@ from .evaluation import (
     folders_of,
     predict_all,
     reference_model,
-    score_sets,
-    tune,
-    tune_for_sizes_found,
 )
+from .tuning import DOUBT, score_sets, tune, tune_for_sizes_found
 
 IMAGES_OBSERVED = 40  # of each data folder
 
@@ -102,10 +100,10 @@ def export(
         start, _ = read_start(config.start_from, origin.get("start_from_sha256", ""))
         splitting = start.splitting.scaled(diameter / start.diameter)
     else:
-        splitting, mean_ap = tune(predict_all(model, validation, are_sizes_known=True), median, data_sets)
+        splitting, mean_ap = tune(predict_all(model, validation, are_sizes_known=True), median, data_sets, doubt=DOUBT)
         print(f"Chosen on {len(validation)} validation images (mean AP {mean_ap:.3f}): {splitting}", flush=True)
         if config.preprocessing.diameter:
-            splitting, mean_ap = tune_for_sizes_found(model, validation, splitting, data_sets)
+            splitting, mean_ap = tune_for_sizes_found(model, validation, splitting, data_sets, doubt=DOUBT)
             print(f"With the sizes found (mean AP {mean_ap:.3f}): {splitting}", flush=True)
     model = model._replace(card=dataclasses.replace(draft, splitting=splitting))
     if start_thresholds:

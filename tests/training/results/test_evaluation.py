@@ -1,4 +1,4 @@
-"""Scores of the method's parts, and the choice of thresholds on drawn predictions."""
+"""Scores of the method's parts, on drawn predictions."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from drawing import contact, discs, perfect_probabilities
+from drawing import discs, perfect_probabilities
 from networks import card_of, wired_network
 
 from deepsplit_core import SegmentConfig, predict
@@ -14,17 +14,13 @@ from deepsplit_core.config import PreprocessingConfig, SplittingConfig
 from deepsplit_core.sizes import typical_diameter
 from deepsplit_core.weights import Model
 from training.data.annotations import find_annotations
-from training.results import evaluation
 from training.results.evaluation import (
     Predicted,
-    Remembering,
     as_table,
     compare,
     predict_all,
     score,
     score_parts,
-    tune,
-    tune_for_sizes_found,
 )
 
 PAIR = discs((40, 60), [(20, 18, 12), (20, 40, 12)])
@@ -140,122 +136,3 @@ def test_cells_found_where_nobody_annotated_cost_nothing(shared_data):
     scores = score([found._replace(ignore=image.ignore)], config)
     assert scores.cds > 0.99
     assert scores.dsc > 0.999
-
-
-def test_tuning_finds_thresholds_that_part_the_cells():
-    """The contact is faint (0.35) and so is the halo around the cells (0.45): 0.5 for both would fail."""
-    probabilities = np.where(PAIR > 0, 0.9, 0.0).astype(np.float32)
-    halo = np.roll(PAIR > 0, 3, axis=0) & (PAIR == 0)
-    probabilities[halo] = 0.75
-    faint = np.where(contact(PAIR), 0.35, 0.0).astype(np.float32)
-    image = predicted(probabilities=np.stack([probabilities, faint]))
-    chosen, mean_ap = tune([image], diameter=24)
-    assert mean_ap == 1
-    assert score([image], chosen).ap == (1,) * 5
-    assert chosen.separation_threshold < 0.35
-    assert chosen.segmentation_threshold > 0.75
-
-
-def test_tuning_scores_no_setting_twice(monkeypatch):
-    tried, original = [], evaluation.score
-    monkeypatch.setattr(evaluation, "score", lambda images, config: tried.append(config) or original(images, config))
-    tune([predicted()], diameter=24)
-    assert len(set(tried)) == len(tried) > 30
-
-
-def test_a_false_cell_in_an_empty_field_does_not_choose_the_thresholds():
-    """The cell of one image is as faint as noise in an empty one of another set: finding it is worth the false cell."""
-    faint = perfect_probabilities(PAIR) * np.array([0.55, 1])[:, None, None].astype(np.float32)
-    image = predicted(probabilities=faint)
-    empty = image._replace(name="fields/a", labels=np.zeros_like(PAIR))
-    chosen, mean_ap = tune([image, empty], diameter=24)
-    assert mean_ap == 1 and chosen.segmentation_threshold <= 0.55
-
-
-def test_tuning_counts_data_sets_alike():
-    """Nine images of one set without a cell that could be found, one of another: the mean of the two sets is 1/2."""
-    blind = np.zeros((2, *PAIR.shape), np.float32)
-    images = [*(predicted(f"many/{i}", probabilities=blind) for i in range(9)), predicted("one/pair")]
-    assert tune(images, diameter=24)[1] == 0.5
-
-
-def test_folders_of_one_data_set_count_as_one():
-    """Three folders without a cell that could be found, one where both are: 1/4, but 1/2 if the three are one set."""
-    blind = np.zeros((2, *PAIR.shape), np.float32)
-    images = [*(predicted(f"drawn{i}/a", probabilities=blind) for i in (1, 2, 12)), predicted("one/pair")]
-    assert tune(images, diameter=24)[1] == 0.25
-    assert tune(images, diameter=24, data_sets=["drawn1, drawn2, drawn12", "one"])[1] == 0.5
-    assert tune(images, diameter=24, data_sets=["drawn1, drawn12"])[1] == pytest.approx(1 / 3)
-
-
-@pytest.mark.parametrize("diameter", [2, 4, 24, 150])
-def test_tuning_at_any_diameter(diameter):
-    """However wrong it is, there are settings that keep both cells and cut neither."""
-    _, mean_ap = tune([predicted()], diameter)
-    assert mean_ap == 1
-
-
-def test_both_thresholds_are_chosen_with_the_sizes_that_they_find(monkeypatch):
-    """Above .4, and above .6 for the separation, the size found is so wrong that the network sees nothing."""
-
-    def seen(model, annotations):
-        assert annotations == ["validation"]
-        tried = model.card.splitting
-        is_right = tried.segmentation_threshold <= 0.4 and tried.separation_threshold <= 0.6
-        return [predicted(probabilities=perfect_probabilities(PAIR) * is_right)]
-
-    monkeypatch.setattr(evaluation, "predict_all", seen)
-    card = card_of(wired_network(), splitting=SplittingConfig(separation_threshold=0.9, longest_cut=3.0))
-    model = Model(wired_network(), card, "", torch.device("cpu"), torch.float32)
-    splitting, mean_ap = tune_for_sizes_found(model, ["validation"], card.splitting)
-    assert splitting.segmentation_threshold <= 0.4 and splitting.separation_threshold <= 0.6
-    assert splitting.longest_cut == 3 and mean_ap == 1
-
-
-def test_a_threshold_that_was_chosen_before_is_tried_too(monkeypatch):
-    """With .2, `tune` may have chosen one beyond those that are tried here."""
-
-    def seen(model, annotations):
-        is_right = model.card.splitting.segmentation_threshold <= 0.25
-        return [predicted(probabilities=perfect_probabilities(PAIR) * is_right)]
-
-    monkeypatch.setattr(evaluation, "predict_all", seen)
-    card = card_of(wired_network(), splitting=SplittingConfig(segmentation_threshold=0.2))
-    model = Model(wired_network(), card, "", torch.device("cpu"), torch.float32)
-    assert tune_for_sizes_found(model, ["validation"], card.splitting)[0].segmentation_threshold == 0.2
-
-
-def test_thresholds_for_sizes_found_run_the_network_once_for_each_size(data):
-    """Ten pairs of thresholds are tried, and scored as without a memory."""
-    network = wired_network()
-    card = card_of(network, preprocessing=PreprocessingConfig("percentile", 0, 100, diameter=14.0), diameter=14.0)
-    model = Model(network, card, "", torch.device("cpu"), torch.float32)
-    seen = []
-    network.register_forward_hook(lambda network, images, logits: seen.append(images[0].numpy().tobytes()))
-    annotations = find_annotations(data)[:2]
-    splitting, mean_ap = tune_for_sizes_found(model, annotations, card.splitting)
-    assert len(set(seen)) == len(seen) >= 2
-    card = dataclasses.replace(card, splitting=splitting)
-    scores = score(predict_all(model._replace(card=card), annotations), splitting)
-    assert mean_ap == pytest.approx(np.mean(scores.ap))
-
-
-def test_a_remembering_network_knows_images_apart():
-    network = wired_network()
-    remembering = Remembering(network)
-    images = [torch.rand(1, 1, 32, 16), torch.rand(1, 1, 32, 16)]
-    images.append(images[0].reshape(1, 1, 16, 32))
-    for image in [*images, *images]:
-        with torch.no_grad():
-            assert torch.equal(remembering(image), network(image))
-
-
-def test_a_remembering_network_keeps_no_more_than_it_may(monkeypatch):
-    network = wired_network()
-    images = [torch.rand(1, 1, 32, 16) for _ in range(3)]
-    with torch.no_grad():
-        monkeypatch.setattr(evaluation, "MOST_KEPT", 2 * network(images[0]).nbytes)
-        remembering = Remembering(network)
-        for image in [*images, *images]:
-            assert torch.equal(remembering(image), network(image))
-    assert len(remembering.said) == 2

@@ -240,10 +240,10 @@ def test_thresholds_are_chosen_on_validation_images_alone(finished, parts, tmp_p
     seen = []
     original = module.tune
 
-    def spy(predicted, diameter, data_sets):
+    def spy(predicted, diameter, data_sets, doubt):
         seen.extend(image.name for image in predicted)
-        assert data_sets == [entry["name"] for entry in ABOUT["data"]]
-        return original(predicted, diameter, data_sets)
+        assert data_sets == [entry["name"] for entry in ABOUT["data"]] and doubt > 0
+        return original(predicted, diameter, data_sets, doubt=doubt)
 
     monkeypatch.setattr(module, "tune", spy)
     export(finished, parts, ABOUT, tmp_path / "drawn.safetensors")
