@@ -247,7 +247,7 @@ Select *No* to set them by hand.
             doc="""\
 *(Used only if you do not use the model's own thresholds)* A pixel belongs to a cell if its probability of being cell
 is at least this, 0.01 to 1. A lower value makes cells larger and finds fainter ones. Start from the model's own value,
-which its page above tells; 0.5 is only a first value.
+which its page above tells; 0.5 is that of the bundled models.
 """,
         )
         self.separation_threshold = Float(

@@ -129,7 +129,7 @@ def _warn_of_learned_images(config: TrainConfig, parts: dict[str, list[Annotatio
                 print(
                     f"warning: {model} has learned {n_learned} of the {len(parts[part])} {part} images, so that the "
                     "scores will be too good. Give its folders as they were then, new images in a folder of their own, "
-                    "and the same seed.",
+                    "and the same seed and --set picture.",
                     flush=True,
                 )
 

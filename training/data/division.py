@@ -21,21 +21,24 @@ def divide(folders: list[Path], seed: int, picture: str = "") -> dict[str, list[
     """Divide every folder's images on its own, and join the parts of all folders.
 
     One or two images (or pictures, see `pictures_of`) beside another folder's are all learned from: corrected ones,
-    say, that came later.
+    say, that came later. A picture whose images lie in two folders is two pictures.
     """
+    what = "pictures" if picture else "images"
     parts: dict[str, list[Annotation]] = {"train": [], "validation": [], "test": []}
     for folder in folders:
         annotations = checked_annotations(folder)
-        if len(pictures_of(annotations, picture)) < FEWEST and len(folders) > 1:
-            what = "pictures, whose images" if picture else "images, which"
-            print(f"{folder}: fewer than {FEWEST} {what} are all learned from", flush=True)
+        pictures = pictures_of(annotations, picture)
+        if picture:
+            print(f"{folder}: {len(annotations)} images of {len(pictures)} pictures", flush=True)
+        if len(pictures) < FEWEST and len(folders) > 1:
+            print(f"{folder}: fewer than {FEWEST} {what}, which are all learned from", flush=True)
             parts["train"] += annotations
             continue
         for part, chosen in split_annotations(annotations, seed, picture).items():
             parts[part] += chosen
     if not parts["test"]:
         raise ValueError(
-            f"None of {', '.join(map(str, folders))} has {FEWEST} images, so that none would be left to choose by and "
+            f"None of {', '.join(map(str, folders))} has {FEWEST} {what}, so that none would be left to choose by and "
             "to test on: put them into one folder, or label more."
         )
     check_cells(parts)
@@ -76,8 +79,8 @@ def read_names(path: Path) -> dict[str, list[str]]:
 def split_annotations(annotations: Sequence[Annotation], seed: int, picture: str = "") -> dict[str, list[Annotation]]:
     """Divide the images of one folder into training, validation and test images.
 
-    Validation and test get 10 % each, as in the paper (3.1), but at least one image. Pictures stay whole, so that it
-    may be more; the one with most images is learned from.
+    Validation and test get 10 % each, as in the paper (3.1), but at least one image. Pictures stay whole: where none
+    has so few images, it is all those of the smallest.
 
     Parameters
     ----------
@@ -88,29 +91,33 @@ def split_annotations(annotations: Sequence[Annotation], seed: int, picture: str
         As in `pictures_of`.
     """
     ordered = sorted(annotations, key=lambda annotation: annotation.name)
-    pictures = list(pictures_of(ordered, picture).values())
-    if len(pictures) < FEWEST:
-        named = ", ".join(a.name for a in ordered)
-        if picture:
-            raise ValueError(
-                f"{named}: {len(pictures)} pictures by '{picture}' cannot be divided into training, validation and "
-                f"test, {FEWEST} are the least. Annotate images of others, or leave --set picture out."
-            )
+    pictures = pictures_of(ordered, picture)
+    if len(pictures) < FEWEST and picture:
         raise ValueError(
-            f"{named}: {len(ordered)} annotated images cannot be divided into training, validation and test, {FEWEST} "
-            "are the least. Annotate more or, if it is one large image, cut it into pieces that do not overlap; scores "
-            "are then too good, as the test image is one of the same picture."
+            f"{ordered[0].name.rsplit('/', 1)[0]}: {len(ordered)} images are of {len(pictures)} pictures by "
+            f"'{picture}' ({', '.join(pictures)}), which cannot be divided into training, validation and test, "
+            f"{FEWEST} are the least. Annotate images of others, or leave --set picture out."
         )
-    order = [int(i) for i in np.random.default_rng(seed).permutation(len(pictures))]
-    if picture:
-        largest = max(order, key=lambda i: len(pictures[i]))
-        order = [i for i in order if i != largest] + [largest]
+    if len(pictures) < FEWEST:
+        raise ValueError(
+            f"{', '.join(a.name for a in ordered)}: {len(ordered)} annotated images cannot be divided into training, "
+            f"validation and test, {FEWEST} are the least. Annotate more or, if it is one large image, cut it into "
+            "pieces that do not overlap; scores are then too good, as the test image is one of the same picture."
+        )
+    keys = list(pictures)
+    left = [pictures[keys[i]] for i in np.random.default_rng(seed).permutation(len(keys))]
     tenth = max(1, round(len(ordered) / 10))
     parts: dict[str, list[Annotation]] = {"train": [], "validation": [], "test": []}
     for part, n_later in (("test", 2), ("validation", 1)):  # each of the later parts gets one picture at least
-        while len(parts[part]) < tenth and len(order) > n_later:
-            parts[part] += pictures[order.pop(0)]
-    parts["train"] = [annotation for i in order for annotation in pictures[i]]
+        while len(left) > n_later:
+            chosen = next((images for images in left if len(parts[part]) + len(images) <= tenth), None)
+            if chosen is None and not parts[part]:
+                chosen = min(left, key=len)
+            if chosen is None:
+                break
+            left.remove(chosen)
+            parts[part] += chosen
+    parts["train"] = [annotation for images in left for annotation in images]
     return {part: sorted(chosen, key=lambda annotation: annotation.name) for part, chosen in parts.items()}
 
 
@@ -133,11 +140,11 @@ def pictures_of(annotations: Sequence[Annotation], picture: str) -> dict[str, li
     for annotation in annotations:
         name = annotation.name.rsplit("/", 1)[-1]
         found = re.search(picture, name) if picture else None
-        if picture and not (found and found.group()):
+        texts = (found.groups() or (found.group(),)) if found else ()
+        if picture and not any(texts):
             raise ValueError(
-                f"picture is '{picture}', but it finds nothing in {name!r}: give a regular expression that finds the "
-                "picture, or movie, in the name of every image."
+                f"picture is '{picture}', but it finds nothing in {annotation.name}: give a regular expression that "
+                "finds the picture, or movie, in the name of every image."
             )
-        key = name if found is None else "\0".join(group or "" for group in found.groups()) or found.group()
-        pictures.setdefault(key, []).append(annotation)
+        pictures.setdefault(" ".join(text or "" for text in texts) if picture else name, []).append(annotation)
     return pictures

@@ -33,7 +33,8 @@ class TrainConfig(Config):
         Of the division of the images, the first weights and the random views.
     picture : str
         A regular expression that finds in the file name of an image, without ending, which picture or movie it is a
-        piece or a frame of: these stay in one part of the division (`division.pictures_of`). Empty: each by itself.
+        piece or a frame of; if it has groups, what these match counts alone. Those of one picture, in one folder, stay
+        in one part of the division (`division.pictures_of`). Empty: each image by itself.
     balance_folders : bool
         Each data folder is seen equally often, however many images it holds. False: each image.
     empty_share : float
@@ -120,7 +121,7 @@ class TrainConfig(Config):
             raise ValueError("network.passes is 2, but the export of a run sets it: leave it out.")
         try:
             re.compile(self.picture)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"picture is '{self.picture}', which is no regular expression: {error}.") from error
         self._require(self.segmentation_loss_weight > 0, "segmentation_loss_weight", "above 0")
         self._require(self.learning_rate > 0, "learning_rate", "above 0")

@@ -134,6 +134,8 @@ def check_grid(grid: Grid) -> None:
             raise ValueError(f"{option} is {number}, but it must be at least 1.")
     if not grid.page.suffix:
         raise ValueError(f"--page is {grid.page}, but it must be NAME.md: the folder NAME beside it holds the results.")
+    if grid.config.picture:
+        raise ValueError("picture is set, but the folds are made image by image: leave it out.")
     sizes = grid.config.preprocessing
     if sizes.shrink != 1 or sizes.diameter != 0:
         raise ValueError(

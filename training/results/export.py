@@ -34,7 +34,7 @@ from .evaluation import (
     predict_all,
     reference_model,
 )
-from .tuning import DOUBT, score_sets, tune, tune_for_sizes_found
+from .tuning import doubt_of, score_sets, tune, tune_for_sizes_found
 
 IMAGES_OBSERVED = 40  # of each data folder
 
@@ -100,10 +100,12 @@ def export(
         start, _ = read_start(config.start_from, origin.get("start_from_sha256", ""))
         splitting = start.splitting.scaled(diameter / start.diameter)
     else:
-        splitting, mean_ap = tune(predict_all(model, validation, are_sizes_known=True), median, data_sets, doubt=DOUBT)
+        predicted = predict_all(model, validation, are_sizes_known=True)
+        tolerance = doubt_of(predicted, data_sets)
+        splitting, mean_ap = tune(predicted, median, data_sets, tolerance)
         print(f"Chosen on {len(validation)} validation images (mean AP {mean_ap:.3f}): {splitting}", flush=True)
         if config.preprocessing.diameter:
-            splitting, mean_ap = tune_for_sizes_found(model, validation, splitting, data_sets, doubt=DOUBT)
+            splitting, mean_ap = tune_for_sizes_found(model, validation, splitting, data_sets, tolerance)
             print(f"With the sizes found (mean AP {mean_ap:.3f}): {splitting}", flush=True)
     model = model._replace(card=dataclasses.replace(draft, splitting=splitting))
     if start_thresholds:
@@ -153,7 +155,7 @@ def compare_start(start_from: str, sha256: str, test: Sequence[Annotation]) -> s
 
 
 def with_cells(annotations: Sequence[Annotation]) -> list[Annotation]:
-    """Leave out data sets without cells: thresholds are not chosen by them (`evaluation.tune`)."""
+    """Leave out data sets without cells: thresholds are not chosen by them (`tuning.tune`)."""
     kept = []
     for images in by_folder(annotations).values():
         if any(image.read_labels().labels.any() for image in images):

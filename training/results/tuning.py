@@ -39,13 +39,12 @@ def tune(
     predicted: Sequence[Predicted],
     diameter: float,
     data_sets: Sequence[str] = (),
-    start: SplittingConfig | None = None,
-    doubt: float = 0.0,
+    tolerance: float = 0.0,
 ) -> tuple[SplittingConfig, float]:
     """Choose thresholds and lengths on validation images, one setting after the other, twice.
 
-    Of the values that are as good as the best one, within the doubt that so few images leave, the nearest to the start
-    is taken (the one-standard-error rule; Breiman et al. 1984, Classification and Regression Trees, 3.4.3).
+    Of the values that are as good as the best one, within a tolerance, the nearest to the `usual` one is taken (the
+    one-standard-error rule; Breiman et al. 1984, Classification and Regression Trees, 3.4.3).
 
     Parameters
     ----------
@@ -55,10 +54,8 @@ def tune(
         Median cell diameter in pixels.
     data_sets : sequence of str
         Names of data sets, each a folder's or several folders' ("drawn24, drawn48"). Other folders are one each.
-    start : SplittingConfig or None
-        What to begin with; None: `usual` for cells of that diameter.
-    doubt : float
-        By how much of mean AP one image may be wrong, `DOUBT` or 0; n images by the square root of n less.
+    tolerance : float
+        By how much less mean AP is as good: `doubt_of` these images, or 0 for the greatest.
 
     Returns
     -------
@@ -70,10 +67,8 @@ def tune(
     area = np.pi / 4 * diameter**2
     units = {"smallest_cell": area, "seed_distance": diameter, "longest_cut": diameter}
     least = {"seed_distance": 1.0}
-    start = start or usual(diameter)
-    tolerance = doubt / np.sqrt(effective_number(predicted, data_sets))
     values: dict[SplittingConfig, float] = {}
-    chosen = start
+    chosen = start = usual(diameter)
     for _ in range(2):
         before = chosen
         for name, candidates in CANDIDATES.items():
@@ -82,7 +77,7 @@ def tune(
             for config in tried:
                 if config not in values:
                     values[config] = score_sets(predicted, config, data_sets)
-            chosen = nearest({config: values[config] for config in tried}, name, start, tolerance)
+            chosen = nearest(tried, values, name, start, tolerance)
         if chosen == before:
             break
     return chosen, values[chosen]
@@ -101,34 +96,48 @@ def usual(diameter: float) -> SplittingConfig:
 
 
 def nearest(
-    values: Mapping[SplittingConfig, float], name: str, start: SplittingConfig, tolerance: float
+    tried: Sequence[SplittingConfig],
+    values: Mapping[SplittingConfig, float],
+    name: str,
+    start: SplittingConfig,
+    tolerance: float,
 ) -> SplittingConfig:
-    """Return the configuration whose setting is nearest to the start's among those that are as good as the best.
+    """Return the configuration that is nearest to the start in one setting, of those that are as good as the best.
 
     Parameters
     ----------
+    tried : sequence of SplittingConfig
+        They differ in that setting alone, and one of them was chosen before.
     values : mapping of SplittingConfig to float
-        Mean AP of configurations that differ in one setting.
+        Mean AP of all that was scored so far: tolerances do not add up.
     name : str
         Of the setting.
     start : SplittingConfig
     tolerance : float
         By how much less mean AP is as good.
     """
-    best = max(values.values())
-    distances = {
-        config: (abs(getattr(config, name) - getattr(start, name)), -value)
-        for config, value in values.items()
-        if value >= best - tolerance
-    }
-    return min(distances, key=distances.__getitem__)
+    least = max(values.values()) - tolerance
+
+    def far_and_bad(config: SplittingConfig) -> tuple[float, float]:
+        # Rounded, as .8 and .6 are equally far from .7 but for the last digits.
+        return round(abs(getattr(config, name) - getattr(start, name)), 6), -values[config]
+
+    return min((config for config in tried if values[config] >= least), key=far_and_bad)
 
 
-def effective_number(images: Sequence[Named], data_sets: Sequence[str]) -> float:
-    """Return how many images of one folder would leave as much doubt: fewer than there are, where some count more."""
-    sets = sets_of(images, data_sets).values()
-    shares = [1 / (len(sets) * len(folders) * len(found)) for folders in sets for found in folders for _ in found]
-    return 1 / sum(share**2 for share in shares)
+def doubt_of(predicted: Sequence[Predicted], data_sets: Sequence[str] = ()) -> float:
+    """Return by how much mean AP (`score_sets`) of two settings may differ by chance: `DOUBT`, less with more images.
+
+    It falls with the square root of the number of images with cells, as if of one folder: of several sets, one of few
+    images counts as much as one of many, and leaves more doubt.
+    """
+    numbers = [
+        [n for images in folders if (n := sum(bool(image.labels.any()) for image in images))]
+        for folders in sets_of(predicted, data_sets).values()
+    ]
+    numbers = [of_set for of_set in numbers if of_set]
+    variance = np.mean([np.mean([1 / n for n in of_set]) / len(of_set) for of_set in numbers]) / len(numbers)
+    return float(DOUBT * np.sqrt(variance))
 
 
 def tune_for_sizes_found(
@@ -136,7 +145,7 @@ def tune_for_sizes_found(
     annotations: Sequence[Annotation],
     splitting: SplittingConfig,
     data_sets: Sequence[str] = (),
-    doubt: float = 0.0,
+    tolerance: float = 0.0,
 ) -> tuple[SplittingConfig, float]:
     """Choose both thresholds again, for a model that estimates the size of the cells: with what it finds.
 
@@ -150,9 +159,9 @@ def tune_for_sizes_found(
     annotations : sequence of Annotation
         Of validation images, never of test images.
     splitting : SplittingConfig
-        As `tune` chose it.
+        As `tune` chose it: of what is as good, the nearest to it is taken.
     data_sets : sequence of str
-    doubt : float
+    tolerance : float
         As in `tune`.
 
     Returns
@@ -163,7 +172,6 @@ def tune_for_sizes_found(
     """
     values: dict[SplittingConfig, float] = {}
     model = model._replace(network=Remembering(model.network))  # type: ignore[arg-type]  # all that `predict` asks for
-    tolerance = doubt / np.sqrt(effective_number(annotations, data_sets))
     start = splitting
     for name, thresholds in (("segmentation_threshold", THRESHOLDS[1:6]), ("separation_threshold", THRESHOLDS[3:])):
         tried = [
@@ -174,7 +182,7 @@ def tune_for_sizes_found(
             if config not in values:
                 card = dataclasses.replace(model.card, splitting=config)
                 values[config] = score_sets(predict_all(model._replace(card=card), annotations), config, data_sets)
-        splitting = nearest({config: values[config] for config in tried}, name, start, tolerance)
+        splitting = nearest(tried, values, name, start, tolerance)
     return splitting, values[splitting]
 
 

@@ -1,5 +1,7 @@
 """Which images are learned from, chosen by and tested on; tests of whole folders are in test_cli.py."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,36 +45,56 @@ def test_too_few_images():
         split_annotations(annotations(2), seed=0)
 
 
+def test_division_of_images_stays_what_it_was():
+    """Weights know what they learned, but going on from them needs the same division."""
+    parts = names(split_annotations(annotations(10), 0))
+    assert (parts["test"], parts["validation"]) == (["f/004"], ["f/006"])
+
+
+def movies(frames):
+    return [Annotation(f"f/m{m}_t{t}", None, None) for m, n in enumerate(frames) for t in range(n)]
+
+
 @given(st.lists(st.integers(1, 30), min_size=3, max_size=12), st.integers(0, 1000))
 def test_pictures_stay_whole(frames, seed):
-    """However many frames each movie has: no part is empty, none shares a movie, and the longest is learned from."""
-    movies = [Annotation(f"f/m{m}_t{t}", None, None) for m, n in enumerate(frames) for t in range(n)]
-    parts = names(split_annotations(movies, seed, r"^m\d+"))
-    assert sorted(name for found in parts.values() for name in found) == sorted(movie.name for movie in movies)
+    """However many frames each movie has, no part is empty, none shares a movie."""
+    parts = names(split_annotations(movies(frames), seed, r"^m\d+"))
+    assert sorted(name for found in parts.values() for name in found) == sorted(a.name for a in movies(frames))
     of = {part: {name.split("_")[0] for name in found} for part, found in parts.items()}
     assert all(of.values())
     assert not of["train"] & of["validation"] | of["train"] & of["test"] | of["validation"] & of["test"]
-    assert max(frames) in [frames[int(movie[3:])] for movie in of["train"]]
-    for part in ("validation", "test"):  # no movie more than it takes to have a tenth of the images
-        shortest_without = len(parts[part]) - max(frames[int(movie[3:])] for movie in of[part])
-        assert shortest_without < max(1, round(len(movies) / 10))
+    for part in ("validation", "test"):
+        assert len(parts[part]) <= max(1, round(sum(frames) / 10)) or len(of[part]) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("frames", "counts"),
+    [([4] * 30, (96, 12, 12)), ([50, 40, 10, 20], (90, 20, 10)), ([2] + [30] * 9, (240, 30, 2))],
+)
+def test_shares_of_pictures(frames, counts, seed):
+    """A tenth of the images, or fewer, if whole movies are so short; else all of the shortest one."""
+    parts = split_annotations(movies(frames), seed, r"^m\d+")
+    assert tuple(len(parts[part]) for part in ("train", "validation", "test")) == counts
 
 
 def test_a_picture_is_what_the_groups_match():
     """The plate and the well, but not the field between them, in whatever order."""
     wells = [Annotation(f"f/plate{p}-field{f}-well{w}", None, None) for p in (1, 2) for f in range(4) for w in "AB"]
     pictures = pictures_of(wells, r"plate(\d)-field\d-well(.)")
-    assert sorted(len(images) for images in pictures.values()) == [4, 4, 4, 4]
+    assert {key: len(images) for key, images in pictures.items()} == {"1 A": 4, "1 B": 4, "2 A": 4, "2 B": 4}
     assert pictures_of(wells, "").keys() == {well.name[2:] for well in wells}
 
 
-def test_names_without_picture_and_too_few_pictures():
-    with pytest.raises(ValueError, match=r"picture is 'm\\d', but it finds nothing in '000'"):
-        split_annotations(annotations(5), 0, r"m\d")
-    with pytest.raises(ValueError, match="picture is 'x\\*', but it finds nothing"):
-        split_annotations(annotations(5), 0, "x*")
-    with pytest.raises(ValueError, match=r"f/004: 1 pictures by '\^0' cannot be divided.* leave --set picture out"):
-        split_annotations(annotations(5), 0, "^0")
+@pytest.mark.parametrize("picture", [r"m\d", "x*", "^(a)?(b)?"])
+def test_names_without_a_picture(picture):
+    with pytest.raises(ValueError, match=f"picture is '{re.escape(picture)}', but it finds nothing in f/000: give"):
+        split_annotations(annotations(5), 0, picture)
+
+
+def test_too_few_pictures():
+    with pytest.raises(ValueError, match=r"^f: 7 images are of 2 pictures by '\^m\.' \(m0, m1\), which cannot be"):
+        split_annotations(movies([3, 4]), 0, "^m.")
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,11 @@ def test_settings_with_unequal_budgets_are_refused(both, preset, tmp_path, capsy
     assert not (tmp_path / "out").exists()
 
 
+def test_folds_know_no_pictures(both, preset, tmp_path, capsys):
+    line = refused(capsys, command(both, tmp_path / "out", preset, "--set", "picture=field"))
+    assert "picture is set, but the folds are made image by image" in line
+
+
 @pytest.mark.parametrize("setting", ["preprocessing.shrink=2.0", "preprocessing.diameter=36.0"])
 def test_images_are_of_one_size_already(both, preset, tmp_path, capsys, setting):
     line = refused(capsys, command(both, tmp_path / "out", preset, "--set", setting))

@@ -32,6 +32,7 @@ from training.results.export import (
     read_about,
     with_cells,
 )
+from training.results.tuning import doubt_of
 from training.run.checkpoint import Checkpoint, read_checkpoint
 from training.run.history import make_row
 from training.run.loop import train
@@ -235,15 +236,17 @@ def test_runs_of_one_stage_are_finished_after_it(tmp_path, parts, config, settin
 
 
 def test_thresholds_are_chosen_on_validation_images_alone(finished, parts, tmp_path, monkeypatch):
+    """And no more sharply than these can tell."""
     from training.results import export as module
 
     seen = []
     original = module.tune
 
-    def spy(predicted, diameter, data_sets, doubt):
+    def spy(predicted, diameter, data_sets, tolerance):
         seen.extend(image.name for image in predicted)
-        assert data_sets == [entry["name"] for entry in ABOUT["data"]] and doubt > 0
-        return original(predicted, diameter, data_sets, doubt=doubt)
+        assert data_sets == [entry["name"] for entry in ABOUT["data"]]
+        assert tolerance == doubt_of(predicted, data_sets) > 0
+        return original(predicted, diameter, data_sets, tolerance)
 
     monkeypatch.setattr(module, "tune", spy)
     export(finished, parts, ABOUT, tmp_path / "drawn.safetensors")
