@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 
 import numpy as np
@@ -30,9 +31,9 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
 }
 
 
-# How far two settings have to be apart in mean AP to be told apart by one image. Measured on models that need no tuning
-# and on such that do (docs/experiments.md, "Of size and thresholds").
-DOUBT = 0.04
+# By how much the mean AP of two settings may differ by chance on one image. Measured on models that need no tuning and
+# on such that do (docs/experiments.md, "Of size and thresholds").
+DOUBT = 0.02
 
 
 def tune(
@@ -43,7 +44,7 @@ def tune(
 ) -> tuple[SplittingConfig, float]:
     """Choose thresholds and lengths on validation images, one setting after the other, twice.
 
-    Of the values that are as good as the best one, within a tolerance, the nearest to the `usual` one is taken (the
+    Then each goes back towards the `usual` one, as far as the result is as good within a tolerance (the
     one-standard-error rule; Breiman et al. 1984, Classification and Regression Trees, 3.4.3).
 
     Parameters
@@ -67,20 +68,25 @@ def tune(
     area = np.pi / 4 * diameter**2
     units = {"smallest_cell": area, "seed_distance": diameter, "longest_cut": diameter}
     least = {"seed_distance": 1.0}
-    values: dict[SplittingConfig, float] = {}
+    candidates = {
+        name: [max(least.get(name, 0.0), round(value * units.get(name, 1), 2)) for value in values]
+        for name, values in CANDIDATES.items()
+    }
+
+    @cache
+    def value(config: SplittingConfig) -> float:
+        return score_sets(predicted, config, data_sets)
+
     chosen = start = usual(diameter)
     for _ in range(2):
         before = chosen
-        for name, candidates in CANDIDATES.items():
-            settings = [max(least.get(name, 0.0), round(candidate * units.get(name, 1), 2)) for candidate in candidates]
-            tried = [chosen, *(SplittingConfig.from_dict({**chosen.to_dict(), name: setting}) for setting in settings)]
-            for config in tried:
-                if config not in values:
-                    values[config] = score_sets(predicted, config, data_sets)
-            chosen = nearest(tried, values, name, start, tolerance)
+        for name, settings in candidates.items():
+            chosen = max([chosen, *variants(chosen, name, settings)], key=value)
         if chosen == before:
             break
-    return chosen, values[chosen]
+    if tolerance:
+        chosen = towards(start, chosen, candidates, value, tolerance)
+    return chosen, value(chosen)
 
 
 def usual(diameter: float) -> SplittingConfig:
@@ -95,34 +101,37 @@ def usual(diameter: float) -> SplittingConfig:
     )
 
 
-def nearest(
-    tried: Sequence[SplittingConfig],
-    values: Mapping[SplittingConfig, float],
-    name: str,
+def variants(config: SplittingConfig, name: str, settings: Iterable[float]) -> list[SplittingConfig]:
+    """Return configurations that differ from one in one setting."""
+    return [SplittingConfig.from_dict({**config.to_dict(), name: setting}) for setting in settings]
+
+
+def towards(
     start: SplittingConfig,
+    best: SplittingConfig,
+    candidates: Mapping[str, Sequence[float]],
+    value: Callable[[SplittingConfig], float],
     tolerance: float,
 ) -> SplittingConfig:
-    """Return the configuration that is nearest to the start in one setting, of those that are as good as the best.
+    """Go back from the best configuration towards the start, one setting after the other, as far as it is as good.
 
     Parameters
     ----------
-    tried : sequence of SplittingConfig
-        They differ in that setting alone, and one of them was chosen before.
-    values : mapping of SplittingConfig to float
-        Mean AP of all that was scored so far: tolerances do not add up.
-    name : str
-        Of the setting.
-    start : SplittingConfig
+    start, best : SplittingConfig
+    candidates : mapping of str to sequence of float
+        What may be taken for each setting. The last is the first to go back.
+    value : function
+        Mean AP of a configuration.
     tolerance : float
-        By how much less mean AP is as good.
+        By how much less than that of the best is as good, in all.
     """
-    least = max(values.values()) - tolerance
-
-    def far_and_bad(config: SplittingConfig) -> tuple[float, float]:
-        # Rounded, as .8 and .6 are equally far from .7 but for the last digits.
-        return round(abs(getattr(config, name) - getattr(start, name)), 6), -values[config]
-
-    return min((config for config in tried if values[config] >= least), key=far_and_bad)
+    least, chosen = value(best) - tolerance, best
+    for name, settings in reversed(list(candidates.items())):
+        usual, now = getattr(start, name), getattr(chosen, name)
+        # Rounded, as .6 and .8 are equally far from .7 but for the last digits.
+        by_distance = sorted({*settings, usual, now}, key=lambda s: (round(abs(s - usual), 6), abs(s - now)))
+        chosen = next(config for config in variants(chosen, name, by_distance) if value(config) >= least)
+    return chosen
 
 
 def doubt_of(predicted: Sequence[Predicted], data_sets: Sequence[str] = ()) -> float:
@@ -170,20 +179,23 @@ def tune_for_sizes_found(
     float
         Its mean AP over IoU .5 to .9, with the sizes found.
     """
-    values: dict[SplittingConfig, float] = {}
     model = model._replace(network=Remembering(model.network))  # type: ignore[arg-type]  # all that `predict` asks for
-    start = splitting
-    for name, thresholds in (("segmentation_threshold", THRESHOLDS[1:6]), ("separation_threshold", THRESHOLDS[3:])):
-        tried = [
-            SplittingConfig.from_dict({**splitting.to_dict(), name: threshold})
-            for threshold in sorted({*thresholds, getattr(splitting, name)})
-        ]
-        for config in tried:
-            if config not in values:
-                card = dataclasses.replace(model.card, splitting=config)
-                values[config] = score_sets(predict_all(model._replace(card=card), annotations), config, data_sets)
-        splitting = nearest(tried, values, name, start, tolerance)
-    return splitting, values[splitting]
+
+    @cache
+    def value(config: SplittingConfig) -> float:
+        card = dataclasses.replace(model.card, splitting=config)
+        return score_sets(predict_all(model._replace(card=card), annotations), config, data_sets)
+
+    candidates = {
+        name: sorted({*thresholds, getattr(splitting, name)})
+        for name, thresholds in (("segmentation_threshold", THRESHOLDS[1:6]), ("separation_threshold", THRESHOLDS[3:]))
+    }
+    chosen = splitting
+    for name, thresholds in candidates.items():
+        chosen = max([chosen, *variants(chosen, name, thresholds)], key=value)
+    if tolerance:
+        chosen = towards(splitting, chosen, candidates, value, tolerance)
+    return chosen, value(chosen)
 
 
 MOST_KEPT = 1 << 30  # bytes

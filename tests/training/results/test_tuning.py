@@ -17,8 +17,8 @@ from training.results.evaluation import Predicted, predict_all, score
 from training.results.tuning import (
     Remembering,
     doubt_of,
-    nearest,
     score_sets,
+    towards,
     tune,
     tune_for_sizes_found,
     usual,
@@ -177,19 +177,27 @@ def test_what_few_images_cannot_tell_stays_as_usual(monkeypatch):
 
 
 def test_the_nearest_that_is_as_good_is_taken():
+    """Of two that are equally far from the usual one, that which is nearer to the best."""
+    aps = {0.5: 0.58, 0.6: 0.57, 0.7: 0.5, 0.8: 0.58, 0.9: 0.6}
     start = SplittingConfig(neck=0.7)
-    values = {dataclasses.replace(start, neck=n): ap for n, ap in ((0.5, 0.6), (0.6, 0.57), (0.7, 0.5), (0.8, 0.58))}
-    for tolerance, neck in ((0, 0.5), (0.01, 0.5), (0.03, 0.8), (0.05, 0.8), (0.11, 0.7)):
-        assert nearest(list(values), values, "neck", start, tolerance).neck == neck
+    best = dataclasses.replace(start, neck=0.9)
+    for tolerance, neck in ((0, 0.9), (0.01, 0.9), (0.025, 0.8), (0.05, 0.8), (0.11, 0.7)):
+        chosen = towards(start, best, {"neck": list(aps)}, lambda config: aps[config.neck], tolerance)
+        assert chosen == dataclasses.replace(start, neck=neck)
 
 
 def test_tolerances_do_not_add_up():
-    """What an earlier setting reached counts as the best: a little less than a little less is too little."""
-    start = SplittingConfig(neck=0.7)
-    values = {dataclasses.replace(start, neck=n): ap for n, ap in ((0.7, 0.5), (0.8, 0.53))}
-    assert nearest(list(values), values, "neck", start, 0.04).neck == 0.7
-    before = {dataclasses.replace(start, longest_cut=1.0): 0.56}
-    assert nearest(list(values), {**values, **before}, "neck", start, 0.04).neck == 0.8
+    """Each of two settings brings .03: the last goes back for a tolerance of .04, both for .07."""
+    start = SplittingConfig(neck=0.7, longest_cut=3.0)
+    best = SplittingConfig(neck=0.9, longest_cut=5.0)
+    candidates = {"neck": [0.7, 0.9], "longest_cut": [3.0, 5.0]}
+
+    def value(config):
+        return 0.5 + 0.03 * (config.neck > 0.8) + 0.03 * (config.longest_cut > 4)
+
+    assert towards(start, best, candidates, value, 0.02) == best
+    assert towards(start, best, candidates, value, 0.04) == dataclasses.replace(best, longest_cut=3.0)
+    assert towards(start, best, candidates, value, 0.07) == start
 
 
 def test_images_of_a_small_set_leave_more_doubt():
